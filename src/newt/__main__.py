@@ -1,0 +1,5 @@
+"""``python -m newt``: the command line."""
+
+from newt.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The configuration: a flat YAML file read into typed, frozen sections."""

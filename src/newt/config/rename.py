@@ -1,0 +1,69 @@
+"""Keys that have another name today, keys that are gone, and slips that are easy to make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Where an older spelling went.
+
+    Attributes:
+        new: the key to use.
+        deprecated: say so; otherwise both spellings are equally good.
+    """
+
+    new: str
+    deprecated: bool = True
+
+
+RENAMED: Mapping[str, Rename] = {
+    "model_config": Rename("overrides_of_model_config", deprecated=False),
+    "model_kwargs": Rename("overrides_of_model_kwargs", deprecated=False),
+    "model_type": Rename("type_of_model", deprecated=False),
+    "model_revision": Rename("revision_of_model", deprecated=False),
+    "dpo_beta": Rename("rl_beta"),
+    "evaluation_strategy": Rename("eval_strategy"),
+    "noisy_embedding_alpha": Rename("neftune_noise_alpha"),
+    "sequence_parallel_degree": Rename("context_parallel_size"),
+    "dataset_processes": Rename("dataset_num_proc"),
+    "pretrain_multipack_buffer_size": Rename("streaming_multipack_buffer_size"),
+    "liger_swiglu": Rename("liger_glu_activation"),
+}
+"""Older spelling -> today's key. A key that a section owns is never renamed."""
+
+_UNSLOTH = "is gone. Remove it: Newt has no unsloth kernels."
+
+REMOVED: Mapping[str, str] = {
+    "max_packed_sequence_len": "is gone. Set sequence_len and sample_packing: true.",
+    "rope_scaling": "is gone from the top level. Write it under model_config.",
+    "unsloth_cross_entropy_loss": _UNSLOTH,
+    "unsloth_lora_mlp": _UNSLOTH,
+    "unsloth_lora_qkv": _UNSLOTH,
+    "unsloth_lora_o": _UNSLOTH,
+    "unsloth_rms_norm": _UNSLOTH,
+    "unsloth_rope": _UNSLOTH,
+}
+"""Key -> what to do instead."""
+
+MISTAKEN: Mapping[str, str] = {
+    "lr": "learning_rate",
+    "epochs": "num_epochs",
+    "num_train_epochs": "num_epochs",
+    "model": "base_model",
+    "model_name_or_path": "base_model",
+    "dataset": "datasets",
+    "max_seq_length": "sequence_len",
+    "max_length": "sequence_len",
+    "per_device_train_batch_size": "micro_batch_size",
+    "per_device_eval_batch_size": "eval_batch_size",
+    "packing": "sample_packing",
+    "lr_scheduler_type": "lr_scheduler",
+    "optim": "optimizer",
+    "train_on_split": "split",
+    "subset": "name",
+    "target_modules": "lora_target_modules",
+}
+"""A name from other tools, too far from ours for a comparison of letters -> ours."""

@@ -1,0 +1,21 @@
+"""Errors whose text is written for the user.
+
+Every other exception is a bug in Newt and keeps its traceback.
+"""
+
+
+class NewtError(Exception):
+    """Something the user can fix: printed without a traceback, exit code 2.
+
+    The message is one line (or one line per problem) that says what is wrong and what to do.
+    """
+
+    exit_code = 2
+
+
+class DataError(NewtError):
+    """A dataset or one of its rows cannot be used; the message names the dataset and the row."""
+
+
+class CheckpointError(NewtError):
+    """A checkpoint is damaged, incomplete or of another run."""
