@@ -1,0 +1,1 @@
+"""Toggles: one feature per file, with its keys, checks and behaviour."""
