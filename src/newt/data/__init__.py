@@ -1,0 +1,1 @@
+"""Data: rows of files become token rows, token rows become batches."""
