@@ -1,0 +1,1 @@
+"""Layouts of dataset rows, one file each."""

@@ -1,0 +1,43 @@
+"""``type: completion``: plain text, all of it trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from newt.config.core import Dataset
+from newt.config.section import Config
+from newt.extend import Format, Segment, Text
+from newt.support.errors import DataError
+
+
+class CompletionDataset(Dataset):
+    """Keys of a dataset of plain texts."""
+
+    field: str = "text"
+    """Column that holds the text."""
+
+
+class Completion(Format):
+    """Plain text with an end token, cut into pieces of ``sequence_len``."""
+
+    name = "completion"
+    Settings = CompletionDataset
+
+    def __init__(self, entry: Dataset, cfg: Config) -> None:
+        super().__init__(entry, cfg)
+        assert isinstance(entry, CompletionDataset)
+        self.field = entry.field
+
+    def columns(self) -> Sequence[str]:
+        """The column of the text."""
+        return (self.field,)
+
+    def __call__(self, row: Mapping[str, Any]) -> Text:
+        """One trained segment."""
+        text = row.get(self.field)
+        if text is None:
+            raise DataError(f"{self.field} is missing; the row has: {', '.join(map(str, row))}")
+        if not isinstance(text, str):
+            raise DataError(f"{self.field} must be a text, it is {text!r}")
+        return Text((Segment(text, True, "text"),), split=True)
