@@ -1,0 +1,1 @@
+"""Model architectures: one family per file, with what is special about it."""

@@ -1,0 +1,123 @@
+"""The keys of LoRA: what is asked for, what is missing, what cannot be."""
+
+import json
+
+import pytest
+from tests.helpers import make_config, make_run, messages
+
+from newt.extend import Facts
+from newt.features.lora import Lora, LoraSettings
+
+GOOD = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
+
+
+def said(facts=Facts(), **keys):  # noqa: B008
+    """Problems of this feature alone."""
+    run = make_run(facts, **keys)
+    return [str(problem) for part in run.parts if isinstance(part, Lora) for problem in part.check()]
+
+
+def test_a_good_config_has_no_problems_and_fills_the_slot():
+    assert said(**GOOD) == []
+    assert make_run(**GOOD).load_plan().adapter.by == "lora"
+    assert not make_run().load_plan().adapter
+
+
+def test_keys_without_adapter_have_no_effect():
+    assert messages(lora_r=8) == ["lora_r: has no effect: adapter is not set. Remove it, or switch it on."]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"lora_r": None}, "lora_r: is missing. For example lora_r: 16."),
+        ({"lora_alpha": None}, "lora_alpha: is missing. For example lora_alpha: 32."),
+        (
+            {"lora_target_linear": None},
+            "lora_target_modules: nothing is targeted. Set lora_target_linear: true, or list lora_target_modules.",
+        ),
+        ({"adapter": "qlora"}, "adapter: qlora is known, but Newt does not support it yet. Use adapter: lora."),
+        ({"adapter": "lroa"}, "adapter: unknown adapter 'lroa'. Valid: lora."),
+        (
+            {"lora_target_linear": None, "lora_target_modules": "*q_proj"},
+            "lora_target_modules: '*q_proj' is not a regular expression: nothing to repeat at position 0.",
+        ),
+        (
+            {"lora_target_modules": ".*q_proj"},
+            "lora_target_linear: cannot be used with a regular expression in lora_target_modules. "
+            "Remove one, or make it a list.",
+        ),
+        ({"peft_layers_pattern": "layers"}, "peft_layers_pattern: needs peft_layers_to_transform."),
+        (
+            {"lora_target_linear": None, "lora_target_modules": ".*q_proj", "peft_layers_to_transform": [0]},
+            "peft_layers_to_transform: cannot be used with a regular expression in lora_target_modules. "
+            "Put the layer numbers into the expression, or list the modules.",
+        ),
+        (
+            {"lora_target_parameters": ["experts.up"], "lora_dropout": 0.1},
+            "lora_dropout: cannot be used with lora_target_parameters. Set it to 0.",
+        ),
+        (
+            {"lora_target_parameters": ["experts.up"], "peft_use_dora": True},
+            "peft_use_dora: cannot be used with lora_target_parameters. Remove one.",
+        ),
+        (
+            {"peft_init_lora_weights": "pizza"},
+            "peft_init_lora_weights: unknown initialization 'pizza'. "
+            "Valid: true, gaussian, pissa, pissa_niter_N, olora, orthogonal.",
+        ),
+        (
+            {"peft_init_lora_weights": "loftq"},
+            "peft_init_lora_weights: loftq is known, but Newt does not support it yet. Use pissa, olora or gaussian.",
+        ),
+    ],
+)
+def test_each_mistake_is_one_problem(change, expected):
+    assert said(**{**GOOD, **change}) == [expected]
+
+
+def test_both_ends_of_a_tied_model_are_refused_before_loading():
+    tied = Facts(known=True, model={"model_type": "llama", "tie_word_embeddings": True})
+    ends = {**GOOD, "lora_target_modules": ["embed_tokens", "lm_head"]}
+    assert said(tied, **ends) == [
+        "lora_target_modules: this model's embedding and output layer are one weight, and cannot have an adapter each. "
+        "Remove one, or name both in lora_modules_to_save instead."
+    ]
+    assert said(Facts(known=True, model={"model_type": "llama", "tie_word_embeddings": False}), **ends) == []
+    assert said(tied, **{**GOOD, "lora_target_modules": ["embed_tokens"]}) == []
+
+
+def test_an_existing_adapter_brings_rank_and_targets(tmp_path):
+    keys = {"adapter": "lora", "lora_model_dir": str(tmp_path)}
+    assert said(**keys) == [f"lora_model_dir: {tmp_path} holds no adapter (no adapter_config.json)."]
+    (tmp_path / "adapter_config.json").write_text("{")
+    assert "is not valid JSON" in said(**keys)[0]
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 8}))
+    assert said(**keys) == []
+    assert "there is no folder" in said(adapter="lora", lora_model_dir=str(tmp_path / "x"))[0]
+
+
+def test_options_have_the_names_of_peft():
+    from dataclasses import fields
+
+    from peft import LoraConfig
+
+    run = make_run(**GOOD)
+    options = next(part for part in run.parts if isinstance(part, Lora)).options()
+    assert set(options) <= {field.name for field in fields(LoraConfig)}
+    assert (options["r"], options["lora_alpha"], options["lora_dropout"]) == (8, 16, 0.0)
+
+
+def test_every_key_is_documented():
+    assert all(field.description for field in LoraSettings.model_fields.values()) or _docstrings()
+    assert make_config(**GOOD)[LoraSettings].merge_method == "memory_efficient"
+
+
+def _docstrings():
+    import ast
+    import inspect
+    import textwrap
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(LoraSettings))).body[0].body
+    fields = [index for index, node in enumerate(body) if isinstance(node, ast.AnnAssign)]
+    return all(isinstance(body[index + 1], ast.Expr) for index in fields)

@@ -1,0 +1,144 @@
+"""Attaching and loading LoRA adapters."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from tests.helpers import make_config, make_run
+from tests.models.tiny import IDS, load, logits, stir
+from transformers import AutoModelForCausalLM
+
+from newt.models.adapters import count_parameters, in_float32, linear_names, trainable_table
+from newt.models.save import save_final
+from newt.support.errors import NewtError
+
+BASE = {"adapter": "lora", "lora_r": 4, "lora_alpha": 8}
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def adapted(model):
+    prefix = "base_model.model.model."
+    names = (name.removeprefix(prefix) for name, _ in model.named_parameters() if "lora_A" in name)
+    return sorted({name.split(".lora_A")[0] for name in names})
+
+
+@pytest.fixture
+def base(model_dir):
+    return AutoModelForCausalLM.from_pretrained(model_dir)
+
+
+def test_linear_means_all_linear_layers_but_the_output_layer(base, model_dir):
+    assert linear_names(base) == LINEAR
+    found = adapted(load(model_dir, **BASE, lora_target_linear=True).model)
+    assert len(found) == 14
+    assert {name.rpartition(".")[2] for name in found} == set(LINEAR)
+
+
+def test_names_and_linear_together_are_the_union(model_dir):
+    found = load(model_dir, **BASE, lora_target_linear=True, lora_target_modules=["embed_tokens", "q_proj"]).model
+    assert len(adapted(found)) == 14
+    assert any("lora_embedding_A" in name for name, _ in found.named_parameters())
+
+
+def test_a_regular_expression_must_match_the_full_name(model_dir):
+    found = load(model_dir, **BASE, lora_target_modules=r"model\.layers\.[\d]+\.mlp\.(up|down)_proj").model
+    assert adapted(found) == [f"layers.{i}.mlp.{kind}_proj" for i in (0, 1) for kind in ("down", "up")]
+    with pytest.raises(NewtError, match=r"'q_proj' matches no full module name.*A list of names is written \[q_proj\]"):
+        load(model_dir, **BASE, lora_target_modules="q_proj")
+
+
+def test_a_name_that_matches_nothing_lists_the_nearest_first(model_dir):
+    with pytest.raises(NewtError, match=r"'q_porj' matches no module of this model\. The model has: q_proj, "):
+        load(model_dir, **BASE, lora_target_modules=["q_porj", "v_proj"])
+    with pytest.raises(NewtError, match=r"lora_modules_to_save: 'lm_haed' matches no module.*lm_head"):
+        load(model_dir, **BASE, lora_target_linear=True, lora_modules_to_save=["lm_haed"])
+    with pytest.raises(NewtError, match=r"'experts\.up' matches no three-dimensional parameter"):
+        load(model_dir, **BASE, lora_target_parameters=["experts.up"])
+
+
+def test_layers_and_excludes_narrow_the_targets(model_dir):
+    one = load(model_dir, **BASE, lora_target_linear=True, peft_layers_to_transform=[1]).model
+    assert all(name.startswith("layers.1.") for name in adapted(one))
+    assert len(adapted(one)) == 7
+    less = load(model_dir, **BASE, lora_target_linear=True, lora_exclude_modules=["o_proj"]).model
+    assert len(adapted(less)) == 12
+
+
+def test_rank_and_alpha_patterns_reach_the_layers(model_dir):
+    model = load(
+        model_dir, **BASE, lora_target_linear=True, lora_rank_pattern={"q_proj": 2}, lora_alpha_pattern={"v_proj": 80}
+    ).model
+    attention = model.base_model.model.model.layers[0].self_attn
+    assert attention.q_proj.lora_A["default"].weight.shape == (2, 64)
+    assert attention.k_proj.scaling["default"] == 8 / 4
+    assert attention.v_proj.scaling["default"] == 80 / 4
+
+
+def test_both_ends_of_a_tied_model_cannot_have_an_adapter_each(model_dir):
+    with pytest.raises(NewtError, match="one weight, and cannot have an adapter each"):
+        load(model_dir, **BASE, lora_target_modules=["embed_tokens", "lm_head"])
+    with pytest.raises(NewtError, match="one weight"):
+        load(model_dir, **BASE, lora_target_modules=".*(embed_tokens|lm_head)")
+
+
+def test_saved_modules_of_a_tied_model_stay_tied(model_dir):
+    keys = {"lora_target_linear": True, "lora_modules_to_save": ["embed_tokens", "lm_head"]}
+    model = load(model_dir, **BASE, **keys).model
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+def test_a_saved_adapter_goes_on_where_it_was(model_dir, tmp_path):
+    first = load(model_dir, **BASE, lora_target_linear=True)
+    stir(first.model)
+    save_final(first.model, first.tokenizer, tmp_path / "adapter", make_config(base_model=str(model_dir)))
+    again = load(model_dir, adapter="lora", lora_model_dir=str(tmp_path / "adapter"))
+    assert torch.equal(logits(again.model), logits(first.model))
+    assert again.trainable == first.trainable > 0
+    with pytest.raises(NewtError, match="has r 4, not 16: remove it"):
+        load(model_dir, adapter="lora", lora_r=16, lora_model_dir=str(tmp_path / "adapter"))
+
+
+def test_an_adapter_of_another_base_is_refused(model_dir, tmp_path):
+    first = load(model_dir, **BASE, lora_target_linear=True)
+    save_final(first.model, first.tokenizer, tmp_path / "adapter", make_config(base_model=str(model_dir)))
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "org/other"}))
+    with pytest.raises(NewtError, match=rf"trained on org/other, but base_model is {model_dir}"):
+        load(model_dir, adapter="lora", lora_model_dir=str(tmp_path / "adapter"))
+    moved = shutil.copytree(model_dir, tmp_path / "moved")  # the same model in another place
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": str(model_dir)}))
+    load(moved, adapter="lora", lora_model_dir=str(tmp_path / "adapter"))
+
+
+def test_dropout_is_on_in_training_and_off_in_evaluation(model_dir):
+    model = load(model_dir, **BASE, lora_target_linear=True, lora_dropout=0.5).model
+    stir(model)
+    assert model.training
+    assert not torch.equal(model(IDS).logits, model(IDS).logits)
+    assert torch.equal(logits(model), logits(model))
+
+
+def test_the_table_counts_by_kind_of_module(model_dir):
+    model = load(model_dir, **BASE, lora_target_modules=["q_proj"]).model
+    table = trainable_table(model)
+    assert table[0] == ("q_proj", 2 * (4 * 64 + 64 * 4), 2 * (64 * 64 + 4 * 64 + 64 * 4))
+    assert sum(row[1] for row in table) == count_parameters(model)[0]
+    assert sum(row[2] for row in table) == count_parameters(model)[1]
+
+
+def test_only_trained_parameters_are_cast(base):
+    base.bfloat16().requires_grad_(False)
+    base.model.norm.requires_grad_(True)
+    in_float32(base)
+    assert {name for name, p in base.named_parameters() if p.dtype == torch.float32} == {"model.norm.weight"}
+
+
+def test_settings_reach_peft(model_dir):
+    run = make_run(base_model=str(model_dir), **BASE, lora_target_linear=True, peft_use_dora=True, peft_use_rslora=True)
+    config = load(
+        model_dir, **BASE, lora_target_linear=True, peft_use_dora=True, peft_use_rslora=True
+    ).model.peft_config
+    assert run.load_plan().adapter.by == "lora"
+    found = config["default"]
+    assert (found.use_dora, found.use_rslora, found.bias, found.task_type) == (True, True, "none", "CAUSAL_LM")
