@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.error
 
 import pytest
 from tests.helpers import make_config
@@ -121,3 +122,31 @@ def test_random_weights_need_no_files(model_dir, tmp_path):
     folder = shutil.copytree(model_dir, tmp_path / "model")
     (folder / "model.safetensors").unlink()
     assert texts(base_model=str(folder), reinit_weights=True) == []
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_says_nothing(monkeypatch):
+    asked = []
+
+    def refuse(request, timeout):
+        asked.append(timeout)
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    facts._ask_hub.cache_clear()
+    cfg = make_config(base_model="nobody/has-this-model")
+    assert gather(cfg).model is None
+    assert list(problems(cfg)) == []
+    assert asked == [facts.HUB_SECONDS]
+
+
+def test_a_model_that_the_hub_does_not_have_is_a_problem(monkeypatch):
+    def missing(request, timeout):
+        raise urllib.error.HTTPError(request.full_url, 404, "Not Found", {}, None)
+
+    monkeypatch.setattr("urllib.request.urlopen", missing)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    facts._ask_hub.cache_clear()
+    (problem,) = problems(make_config(base_model="nobody/has-this-model"))
+    assert "the Hub has no model nobody/has-this-model" in str(problem)
+    facts._ask_hub.cache_clear()

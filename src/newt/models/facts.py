@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import distributions
@@ -19,6 +21,8 @@ from newt.support.errors import NewtError
 from newt.support.files import nearest_name
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_SECONDS = 3
+REFUSED = (401, 403, 404)
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
     "tekken.json", "sentencepiece.bpe.model",
@@ -91,6 +95,8 @@ def _not_a_folder(source: str, revision: str | None) -> tuple[str, str] | None:
             return f"there is no folder {source}.", f"Did you mean {near}?"
         if _offline():
             return f"{source} is not in the local cache, and HF_HUB_OFFLINE is set.", "Name a folder, or go online."
+        if _ask_hub(source, revision) in REFUSED:
+            return f"the Hub has no model {source}, or not for you.", "Check the name, or log in with hf auth login."
         return None
     hint = f"Did you mean {near}?" if near else "Name a folder with config.json, or a Hub id such as org/name."
     return f"{source} is neither a folder nor a Hub id.", hint
@@ -127,11 +133,10 @@ def _missing_weights(folder: Path) -> tuple[str, str] | None:
 
 def _config_json(source: str, revision: str | None) -> Mapping[str, Any] | None:
     folder = Path(source).expanduser()
-    path: Path | None = folder / "config.json"
-    if not folder.is_dir():
-        path = _hub_file(source, "config.json", revision)
+    path = folder / "config.json" if folder.is_dir() else _cached(source, "config.json", revision)
     if path is None:
-        return None
+        answer = _ask_hub(source, revision) if HUB_ID.fullmatch(source) and not _offline() else None
+        return answer if isinstance(answer, dict) else None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -140,25 +145,33 @@ def _config_json(source: str, revision: str | None) -> Mapping[str, Any] | None:
 
 
 def _cached(repo: str, name: str, revision: str | None) -> Path | None:
+    if not HUB_ID.fullmatch(repo):
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repo, name, revision=revision)
     return Path(found) if isinstance(found, str) else None
 
 
-def _hub_file(repo: str, name: str, revision: str | None) -> Path | None:
-    """A small file of a Hub repository, from the cache or else the network; None when it cannot be had."""
-    if not HUB_ID.fullmatch(repo):
-        return None
-    if (found := _cached(repo, name, revision)) or _offline():
-        return found
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+@lru_cache
+def _ask_hub(repo: str, revision: str | None) -> dict[str, Any] | int | None:
+    """config.json of a Hub repository; the HTTP status of a refusal; None when the Hub cannot be reached.
 
+    One short request, so that a check without a network stays quick: the library's own download tries for half a
+    minute.
+    """
+    from huggingface_hub import get_token, hf_hub_url
+
+    url, token = hf_hub_url(repo, "config.json", revision=revision), get_token()
     try:
-        return Path(hf_hub_download(repo, name, revision=revision, etag_timeout=5))
-    except (HfHubHTTPError, OSError, ValueError):
+        request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"} if token else {})
+        with urllib.request.urlopen(request, timeout=HUB_SECONDS) as answer:
+            found = json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def _offline() -> bool:
@@ -195,6 +208,7 @@ def _cpu_bf16() -> bool:
 
 @lru_cache
 def installed() -> Mapping[str, str]:
+    """Installed distributions, in lower case, and their versions."""
     return {name.lower(): found.version for found in distributions() if (name := found.metadata["Name"])}
 
 

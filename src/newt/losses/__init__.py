@@ -1,0 +1,1 @@
+"""Losses: pure functions of a model and a batch."""

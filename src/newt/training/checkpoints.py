@@ -1,0 +1,106 @@
+"""Checkpoint folders on disk: which are there, which are whole, which may go. Torch-free."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from newt.support.files import MANIFEST, verify_manifest
+
+STATE = "trainer_state.json"
+TOKENS = "tokens_state.json"
+FINGERPRINT = "fingerprint.json"
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "weights": ("*.safetensors", "pytorch_model_fsdp*", "global_step*/*", "*/*.safetensors"),
+    "optimizer state": ("optimizer.pt", "optimizer.bin", "optimizer_*/*", "global_step*/*"),
+    "scheduler state": ("scheduler.pt", "global_step*/*"),
+    "random number state": ("rng_state*.pth",),
+    "trainer state": (STATE,),
+    "token counts": (TOKENS,),
+    "fingerprint of the run": (FINGERPRINT,),
+}
+"""What a run needs to go on, and the files that may hold it (the later names belong to FSDP and DeepSpeed)."""
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def name_of(step: int) -> str:
+    """Folder name of the checkpoint after an optimizer step."""
+    return f"checkpoint-{step}"
+
+
+def step_of(folder: Path) -> int:
+    """The optimizer step in a checkpoint's folder name, -1 for another folder."""
+    match = _NAME.fullmatch(folder.name)
+    return int(match[1]) if match else -1
+
+
+def all_checkpoints(output_dir: Path) -> list[Path]:
+    """Checkpoint folders, oldest step first."""
+    if not output_dir.is_dir():
+        return []
+    found = [path for path in output_dir.iterdir() if step_of(path) >= 0 and path.is_dir()]
+    return sorted(found, key=step_of)
+
+
+def damage(folder: Path) -> list[str]:
+    """What keeps a run from going on from a checkpoint; nothing when it is whole. Reads every file."""
+    if not folder.is_dir():
+        return ["it does not exist"]
+    if not (folder / MANIFEST).is_file():
+        return [f"{MANIFEST} is missing: it was not finished, or not written by Newt"]
+    missing = [f"{what} is missing" for what, names in NEEDED.items() if not _has(folder, names)]
+    return verify_manifest(folder) or missing
+
+
+def _has(folder: Path, names: Iterable[str]) -> bool:
+    return any(next(folder.glob(name), None) is not None for name in names)
+
+
+def newest_valid(output_dir: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint.
+
+    Returns:
+        The folder, or None if there is none; and one line for each newer checkpoint that was skipped, with the reason.
+    """
+    skipped: list[str] = []
+    for folder in reversed(all_checkpoints(output_dir)):
+        wrong = damage(folder)
+        if not wrong:
+            return folder, skipped
+        skipped.append(f"{folder}: {'; '.join(wrong)}")
+    return None, skipped
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a checkpoint."""
+    content: dict[str, Any] = json.loads((folder / name).read_text())
+    return content
+
+
+def prune(output_dir: Path, limit: int | None, best: Path | None) -> None:
+    """Delete the oldest checkpoints until ``limit`` are left; the newest finished one and the best one stay."""
+    checkpoints = all_checkpoints(output_dir)
+    finished = [folder for folder in checkpoints if (folder / MANIFEST).is_file()]
+    kept = {finished[-1].name if finished else "", best.name if best else ""}
+    extra = len(checkpoints) - limit if limit else 0
+    for folder in [folder for folder in checkpoints if folder.name not in kept][: max(extra, 0)]:
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint; its manifest goes first, so that a half-deleted one is never taken for whole."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_newer(output_dir: Path, step: int) -> None:
+    """Delete the checkpoints after ``step``: a run that goes on from there writes them anew."""
+    for folder in all_checkpoints(output_dir):
+        if step_of(folder) > step:
+            remove(folder)
