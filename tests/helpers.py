@@ -35,3 +35,13 @@ def make_run(facts: Facts = Facts(), **keys: Any) -> Run:  # noqa: B008
 def messages(facts: Facts = Facts(), **keys: Any) -> list[str]:  # noqa: B008
     """The texts of all problems that the parts report."""
     return [str(problem) for problem in make_run(facts, **keys).problems()]
+
+
+def complaints(facts: Facts = Facts(), **keys: Any) -> list[str]:  # noqa: B008
+    """The texts of all problems, without those that only say that a key is not supported yet."""
+    return [str(problem) for problem in make_run(facts, **keys).problems() if problem.kind != "unsupported"]
+
+
+def unsupported(**keys: Any) -> set[str]:
+    """The keys that are answered with "not supported yet"."""
+    return {problem.keys[0] for problem in make_run(**keys).problems() if problem.kind == "unsupported"}

@@ -2,9 +2,10 @@
 
 from collections import Counter
 
+from tests.helpers import make_run, messages
+
 from newt.extend import Facts
 from newt.registry import EntryType, Run, sections
-from tests.helpers import make_run, messages
 
 
 def test_every_key_has_one_owner():
@@ -35,7 +36,7 @@ def test_unknown_and_coming_dataset_types():
     choose = EntryType()
     assert "Did you mean alpaca?" in choose({"path": "x", "type": "alpacca"})
     assert "type is missing" in choose({"path": "x"})
-    assert choose({"path": "x", "type": "input_output"}).kind == "unsupported"
+    assert choose({"path": "x", "type": "input_output"}).is_coming("type")
     assert "field_messages: conversations" in choose({"path": "x", "type": "sharegpt"})
 
 

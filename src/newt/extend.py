@@ -314,14 +314,20 @@ class Method(Part):
 
     Class attributes:
         rows: row kind that it reads from the formats.
+        chosen_by: top-level key -> its values that ask for this method, such as ``{"rl": ("dpo", "ipo")}``.
+        off: why its keys have no effect when it is not selected, such as "rl is not kto".
+        switches: keys of its sections that may be written even then.
     """
 
     rows: ClassVar[str] = "supervised"
+    chosen_by: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    off: ClassVar[str] = ""
+    switches: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def selected(cls, cfg: Config) -> bool:
         """Whether the config asks for this method."""
-        raise NotImplementedError
+        return any(cfg.value(key) in values for key, values in cls.chosen_by.items())
 
     def trainer(self, plan: TrainPlan, data_plan: DataPlan, loaded: Any, datasets: Any) -> Any:
         """Build the trainer from the plans, the loaded model and the token rows."""
@@ -336,6 +342,7 @@ class Format:
 
     Class attributes:
         name: value of ``type`` in a dataset entry.
+        names: all values of ``type``, where there are several.
         Settings: the entry's keys: a subclass of ``config.core.Dataset`` that adds this format's own.
         rows: row kind that it gives; a method reads one kind.
     """
@@ -343,6 +350,12 @@ class Format:
     name: ClassVar[str]
     Settings: ClassVar[type[Dataset]] = Dataset
     rows: ClassVar[str] = "supervised"
+    names: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def reads(cls, kind: Any) -> bool:
+        """Whether it reads the rows of an entry with this ``type`` (a text, a mapping or a section, or None)."""
+        return kind in (cls.names or (cls.name,))
 
     def __init__(self, entry: Dataset, cfg: Config) -> None:
         self.entry = entry

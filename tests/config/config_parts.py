@@ -74,7 +74,7 @@ class ByType:
         "roles_to_train": ("chat_template",),
     }
 
-    def __call__(self, entry: Mapping[str, Any]) -> type[Dataset] | Problem | str:
+    def __call__(self, entry: Mapping[str, Any], key: str, values: Mapping[str, Any]) -> type[Dataset] | Problem | str:
         name = entry.get("type")
         if name == "to_come":
             return Problem(("type",), "to_come is known, but Newt does not support it yet.", kind="unsupported")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from config_parts import ALL, MINIMAL, ByType
+from tests.config.config_parts import ALL, MINIMAL, ByType
 
 from newt.config.load import Loaded, load
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from config_parts import ALL, ByType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.config.config_parts import ALL, ByType
 
 from newt.config.load import Loaded, check_sections, load
 from newt.config.pending import PENDING

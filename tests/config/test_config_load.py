@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from config_parts import MINIMAL
+from tests.config.config_parts import MINIMAL
 
 from newt.config.core import Batch, Cadence, Data, Dataset, Model, RunControl
 from newt.config.load import Loaded, check_sections, load, nested_sections, owners
@@ -34,7 +34,7 @@ Lines = Callable[..., list[str]]
         ("5: x", "5: a key must be text."),
         ("yes: x", "True: a key must be text."),
         ("deepspeed: zero3.json", "deepspeed: is known, but Newt does not support it yet."),
-        ("tokenizer_legacy: false", "tokenizer_legacy: is known, but Newt does not support it yet."),
+        ("generation_do_sample: false", "generation_do_sample: is known, but Newt does not support it yet."),
         ("lora_r: abc", "lora_r: must be a whole number, got 'abc'."),
         ("lora_r: 2.5", "lora_r: must be a whole number, got 2.5."),
         ("lora_r: true", "lora_r: must be a whole number, got true."),
@@ -66,7 +66,10 @@ Lines = Callable[..., list[str]]
         ("test_datasets: {path: x}", "test_datasets: must be a list, got a mapping."),
         ("test_datasets: [x]", "test_datasets.0: must be a mapping with path and type, got 'x'."),
         ("rope_scaling: {factor: 2}", "rope_scaling: is gone from the top level. Write it under model_config."),
-        ("unsloth_rope: true", "unsloth_rope: is gone. Remove it: Newt has no unsloth kernels."),
+        (
+            "unsloth_rope: true",
+            "unsloth_rope: is gone. Remove it, and use lora_mlp_kernel, lora_qkv_kernel and lora_o_kernel.",
+        ),
         ("seed: 1\nseed: 2", "seed: is written twice, first in line 1. Remove one."),
     ],
 )
@@ -94,8 +97,8 @@ def test_one_line_for_each_mistake(lines: Lines, text: str, line: str) -> None:
             "Remove it, or change type.",
         ),
         (
-            "{path: p, type: alpaca, shards: 4}",
-            "datasets.0.shards: is known, but Newt does not support it yet.",
+            "{path: p, type: alpaca, step_separator: x}",
+            "datasets.0.step_separator: is known, but Newt does not support it yet.",
         ),
         ("{path: p, type: alpaca, field: [a]}", "datasets.0.field: must be text, got a list."),
         ("{path: p, type: alpaca, 7: a}", "datasets.0.7: a key must be text."),
@@ -154,14 +157,14 @@ def test_an_alias_that_contains_itself_is_refused(lines: Lines) -> None:
 
 def test_unreadable_sources(tmp_path: Path) -> None:
     def only(source: Any) -> str:
-        loaded = load(source, sections=(), entry_type=lambda entry: "")
+        loaded = load(source, sections=(), entry_type=lambda *_: "")
         assert loaded.config is None
         (problem,) = loaded.problems
         return str(problem)
 
     assert only(tmp_path / "no.yml") == f"{tmp_path / 'no.yml'}: does not exist."
     assert only(tmp_path) == f"{tmp_path}: holds no .yml or .yaml file."
-    assert only("https://example.org/c.yml") == "https://example.org/c.yml: is a web address. Download the file first."
+    assert only("http://example.org/c.yml").startswith("http://example.org/c.yml: is not encrypted")
     (tmp_path / "b.yml").write_bytes(b"\x80\x81\xff")
     assert only(tmp_path / "b.yml") == f"{tmp_path / 'b.yml'}: is not a text file in UTF-8."
     (tmp_path / "a.yaml").write_text("seed: 1")
@@ -172,7 +175,7 @@ def test_unreadable_sources(tmp_path: Path) -> None:
 
 def test_a_folder_with_one_config_is_that_config(read: Read, tmp_path: Path) -> None:
     read("seed: abc\n")
-    loaded = load(tmp_path, sections=(RunControl,), entry_type=lambda entry: "")
+    loaded = load(tmp_path, sections=(RunControl,), entry_type=lambda *_: "")
     assert loaded.config is not None
     assert loaded.config.source == tmp_path / "c.yml"
     assert loaded.problems[0].where == Where(str(tmp_path / "c.yml"), 1)
@@ -308,7 +311,7 @@ def test_a_mapping_is_a_config_without_places() -> None:
         "seed": "x",
         "datasets": ({"path": Path("p"), "type": "alpaca"},),
     }
-    loaded = load(mapping, sections=(Model, Data, RunControl), entry_type=lambda entry: Dataset)
+    loaded = load(mapping, sections=(Model, Data, RunControl), entry_type=lambda *_: Dataset)
     assert [str(problem) for problem in loaded.problems] == [
         "sede: unknown key. Did you mean seed?",
         "seed: must be a whole number, got 'x'.",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from config_parts import ALL
+from tests.config.config_parts import ALL
 
 from newt.config.load import Loaded, owners
 from newt.config.pending import PENDING

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from config_parts import ALL, FORMATS, Alpaca, Chat
+from tests.config.config_parts import ALL, FORMATS, Alpaca, Chat
 
 from newt.config.core import Dataset
 from newt.config.load import nested_sections

@@ -1,9 +1,9 @@
 """Choice of the attention implementation."""
 
 import pytest
+from tests.helpers import make_run, messages
 
 from newt.extend import Facts
-from tests.helpers import make_run, messages
 
 CPU = Facts(known=True)
 GPU = Facts(known=True, gpus=1, capability=(9, 0))
@@ -41,4 +41,11 @@ def test_refusals(keys, facts, text):
 
 def test_flash_attention_is_accepted_where_it_runs():
     facts = Facts(known=True, gpus=1, capability=(9, 0), packages={"flash-attn": "2.8"})
-    assert messages(facts, flash_attention=True) == []
+    assert messages(facts, attn_implementation="flash_attention_2") == []
+    (warning,) = messages(facts, flash_attention=True)
+    assert warning == "flash_attention: is an older spelling. Write attn_implementation: flash_attention_2."
+
+
+def test_the_first_of_several_older_flags_wins():
+    found = messages(CPU, sdp_attention=True, eager_attention=True)
+    assert found[1:] == ["eager_attention: has no effect: sdp_attention goes first. Remove it."]

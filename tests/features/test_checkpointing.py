@@ -1,6 +1,9 @@
 """The keys of gradient checkpointing."""
 
-from tests.helpers import make_run, messages
+import pytest
+from tests.helpers import complaints, make_run, messages
+
+from newt.extend import Facts
 
 
 def test_it_reaches_the_trainer_without_reentrance():
@@ -11,10 +14,27 @@ def test_it_reaches_the_trainer_without_reentrance():
 
 
 def test_the_user_may_choose_reentrance():
-    args = make_run(gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True}).train_plan().args
+    args = (
+        make_run(gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True}).train_plan().args
+    )
     assert args["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
 
 
 def test_messages():
     assert "does not support it yet" in messages(gradient_checkpointing="offload")[0]
     assert "gradient_checkpointing is not on" in messages(gradient_checkpointing_kwargs={"use_reentrant": True})[0]
+    assert "with activation_offloading: disk" in messages(gradient_checkpointing="offload_disk")[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "facts", "text"),
+    [
+        ({"unfrozen_parameters": ["lm_head"]}, Facts(), "must be false with unfrozen_parameters"),
+        ({}, Facts(model={"model_type": "gemma4"}), "must be false for Gemma 4"),
+    ],
+)
+def test_reentrance_is_refused(keys, facts, text):
+    on = {"gradient_checkpointing": True, **keys}
+    found = complaints(facts, **on, gradient_checkpointing_kwargs={"use_reentrant": True})
+    assert any(text in message for message in found)
+    assert not any("use_reentrant" in message for message in complaints(facts, **on))

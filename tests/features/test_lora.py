@@ -37,7 +37,14 @@ def test_keys_without_adapter_have_no_effect():
             "lora_target_modules: nothing is targeted. Set lora_target_linear: true, or list lora_target_modules.",
         ),
         ({"adapter": "qlora"}, "adapter: qlora is known, but Newt does not support it yet. Use adapter: lora."),
-        ({"adapter": "lroa"}, "adapter: unknown adapter 'lroa'. Valid: lora."),
+        (
+            {"adapter": "lroa"},
+            "adapter: unknown adapter 'lroa'. Valid: lora. An adapter of your own needs its class in plugins.",
+        ),
+        (
+            {"adapter": "llama-adapter", "lora_r": None, "lora_alpha": None},
+            "adapter: llama-adapter is known, but Newt does not support it yet. Use adapter: lora.",
+        ),
         (
             {"lora_target_linear": None, "lora_target_modules": "*q_proj"},
             "lora_target_modules: '*q_proj' is not a regular expression: nothing to repeat at position 0.",
@@ -119,5 +126,63 @@ def _docstrings():
     import textwrap
 
     body = ast.parse(textwrap.dedent(inspect.getsource(LoraSettings))).body[0].body
-    fields = [index for index, node in enumerate(body) if isinstance(node, ast.AnnAssign)]
+    named = LoraSettings.model_fields
+    fields = [index for index, node in enumerate(body) if isinstance(node, ast.AnnAssign) and node.target.id in named]
     return all(isinstance(body[index + 1], ast.Expr) for index in fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"peft": {"loftq_config": {"loftq_bits": 4}}}, []),
+        ({"peft": {"loftq_config": {"loftq_bits": 4}}, "peft_init_lora_weights": True}, []),
+        (
+            {"peft": {"loftq_config": {"loftq_bits": 4}}, "peft_init_lora_weights": "gaussian"},
+            [
+                "peft_init_lora_weights: cannot be used with peft.loftq_config, which chooses the beginning itself. "
+                "Remove one."
+            ],
+        ),
+        ({"peft_layer_replication": [[0, 2], [1, 2]]}, []),
+        ({"peft_layer_replication": [[0, 2], [2, 2]]}, ["peft_layer_replication: the range [2, 2] is empty."]),
+        ({"peft_trainable_token_indices": [3, 63]}, []),
+        (
+            {"peft_trainable_token_indices": [3, 64]},
+            ["peft_trainable_token_indices: there is no token 64: the model has 64."],
+        ),
+        ({"peft_trainable_token_indices": [64], "tokens": ["<new>"]}, []),
+        ({"peft_trainable_token_indices": {"embed_tokens": [3]}, "peft_ensure_weight_tying": True}, []),
+    ],
+)
+def test_further_settings(change, expected):
+    facts = Facts(known=True, model={"model_type": "llama", "vocab_size": 64})
+    assert said(facts, **GOOD, **change) == expected
+
+
+ADAPTER = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"loraplus_lr_ratio": 16},
+        {"jagged_restart_steps": 100},
+        {"relora": True},
+        {"lora_mlp_kernel": True},
+        {"peft": {"loftq_config": {"loftq_bits": 4}}},
+        {"peft_autocast_adapter_dtype": False},
+        {"qlora_sharded_model_loading": True},
+        {"lora_on_cpu": True},
+        {"merge_lora": True},
+    ],
+)
+def test_keys_to_come(keys):
+    key = next(iter(keys))
+    assert f"{key}: is known, but Newt does not support it yet." in messages(**ADAPTER, **keys)
+
+
+def test_neutral_values_pass():
+    keys = ["relora", "qlora_sharded_model_loading", "lora_on_cpu", "merge_lora", "peft_use_dora", "lora_o_kernel"]
+    assert messages(**dict.fromkeys(keys, False)) == []
+    assert messages(**ADAPTER, **dict.fromkeys(keys, False), peft_autocast_adapter_dtype=True) == []
+    assert messages(loraplus_lr_embedding=1e-6, lisa_layers_attribute="model.layers") == []

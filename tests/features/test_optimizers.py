@@ -1,9 +1,9 @@
 """The optimizer's keys."""
 
 import pytest
+from tests.helpers import complaints, make_run, messages
 
 from newt.features.optimizers import SUPPORTED
-from tests.helpers import make_run, messages
 
 
 def test_numbers_reach_the_trainer():
@@ -27,10 +27,27 @@ def test_optim_args_as_mapping_or_text():
         ({"optimizer": "zzz"}, "Valid: adamw_torch, "),
         ({"optimizer": "lion_8bit"}, "lion_8bit is known, but Newt does not support it yet."),
         ({"optimizer": "sgd", "adam_beta1": 0.9}, "adam_beta1: has no effect: optimizer is sgd."),
+        ({"adam_beta3": 0.9}, "adam_beta3: has no effect: optimizer is adamw_torch_fused."),
+        ({"adam_epsilon2": 1e-16}, "adam_epsilon2: has no effect"),
+        ({"optim_target_modules": ["attn"]}, "optim_target_modules: has no effect"),
+        ({"torchdistx_path": "x"}, "torchdistx_path: has no effect"),
+        ({"optimizer": "polora"}, "polora only updates adapters."),
     ],
 )
 def test_refusals(keys, text):
     assert any(text in message for message in messages(**keys))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"optimizer": "came_pytorch", "adam_beta3": 0.9, "adam_epsilon2": 1e-16},
+        {"optimizer": "galore_adamw", "optim_target_modules": "all_linear"},
+        {"optimizer": "adamw_anyprecision", "torchdistx_path": "x"},
+    ],
+)
+def test_keys_of_optimizers_to_come_are_taken(keys):
+    assert complaints(**keys) == []
 
 
 @pytest.mark.parametrize("name", SUPPORTED)

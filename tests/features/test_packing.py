@@ -1,9 +1,9 @@
 """The keys of sample packing."""
 
 import numpy as np
+from tests.helpers import make_run, messages
 
 from newt.extend import Facts
-from tests.helpers import make_run, messages
 
 
 def test_evaluation_is_packed_as_training_unless_said():

@@ -1,10 +1,10 @@
 """Which number formats a config and a machine give."""
 
 import pytest
+from tests.helpers import make_config, make_run, messages
 
 from newt.extend import Facts
 from newt.features.precision import Precision
-from tests.helpers import make_config, make_run, messages
 
 CPU = Facts(known=True)
 CPU_BF16 = Facts(known=True, cpu_bf16=True)

@@ -3,9 +3,9 @@
 import math
 
 import pytest
+from tests.helpers import complaints, make_config, make_run, messages
 
 from newt.features.schedules import SUPPORTED, Schedules, min_lr_cosine
-from tests.helpers import make_config, make_run, messages
 
 
 def curve(steps: int, **keys) -> list[float]:
@@ -23,7 +23,14 @@ def curve(steps: int, **keys) -> list[float]:
 
 @pytest.mark.parametrize(
     ("keys", "steps", "warmup"),
-    [({}, 1000, 30), ({}, 100_000, 100), ({}, 10, 0), ({"warmup_steps": 7}, 10, 7), ({"warmup_ratio": 0.25}, 10, 3)],
+    [
+        ({}, 1000, 30),
+        ({}, 100_000, 100),
+        ({}, 10, 0),
+        ({"warmup_steps": 7}, 10, 7),
+        ({"warmup_steps": 0.25}, 10, 3),
+        ({"warmup_ratio": 0.25}, 10, 3),
+    ],
 )
 def test_warmup(keys, steps, warmup):
     assert Schedules(make_config(**keys)).warmup(steps) == warmup
@@ -69,7 +76,25 @@ def test_every_supported_schedule_runs(name):
         ({"lr_scheduler": "rex"}, "rex is known, but Newt does not support it yet."),
         ({"warmup_steps": 1, "warmup_ratio": 0.1}, "warmup_ratio: cannot be used with warmup_steps."),
         ({"lr_scheduler": "linear", "cosine_min_lr_ratio": 0.1}, "has no effect: lr_scheduler is linear."),
+        ({"lr_scheduler": "linear", "lr_quadratic_warmup": True}, "lr_quadratic_warmup: has no effect"),
+        ({"lr_div_factor": 10}, "lr_div_factor: has no effect: lr_scheduler is cosine."),
+        ({"lr_quadratic_warmup": True, "cosine_min_lr_ratio": 0.1}, "has no effect: lr_quadratic_warmup ends at 0."),
+        ({"warmup_ratio": 0.1, "rl": "simpo"}, "warmup_ratio: cannot be used with rl: simpo."),
     ],
 )
 def test_refusals(keys, text):
     assert any(text in message for message in messages(**keys))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"lr_scheduler": "rex", "cosine_min_lr_ratio": 0.1},
+        {"lr_scheduler": "linear", "jagged_restart_steps": 50, "cosine_min_lr_ratio": 0.1},
+        {"lr_scheduler": "one_cycle", "lr_div_factor": 10},
+        {"lr_scheduler": "linear", "lr_quadratic_warmup": False},
+        {"lr_quadratic_warmup": True},
+    ],
+)
+def test_keys_of_schedules_to_come_are_taken(keys):
+    assert complaints(**keys) == []

@@ -142,3 +142,30 @@ def test_settings_reach_peft(model_dir):
     assert run.load_plan().adapter.by == "lora"
     found = config["default"]
     assert (found.use_dora, found.use_rslora, found.bias, found.task_type) == (True, True, "none", "CAUSAL_LM")
+
+
+def test_single_tokens_are_trained_and_saved(model_dir, tmp_path):
+    keys = {**BASE, "lora_target_linear": True, "peft_trainable_token_indices": [17, 41]}
+    loaded = load(model_dir, **keys)
+    before = logits(loaded.model)
+    rows = [p for name, p in loaded.model.named_parameters() if "trainable_tokens" in name and p.requires_grad]
+    assert [len(p) for p in rows] == [2]
+    stir(loaded.model)
+    changed = logits(loaded.model)
+    assert not torch.allclose(before, changed)
+    save_final(loaded.model, loaded.tokenizer, tmp_path / "out", make_config(base_model=str(model_dir)))
+    again = load(model_dir, adapter="lora", lora_model_dir=str(tmp_path / "out")).model
+    assert torch.allclose(logits(again), changed, atol=1e-6)
+
+
+def test_layers_are_repeated_with_adapters_of_their_own(model_dir):
+    model = load(model_dir, **BASE, lora_target_linear=True, peft_layer_replication=[[0, 2], [1, 2]]).model
+    assert len(adapted(model)) == 21
+    layers = model.get_base_model().model.layers
+    assert layers[2].mlp.up_proj.base_layer.weight.data_ptr() == layers[1].mlp.up_proj.base_layer.weight.data_ptr()
+
+
+def test_an_untied_model_may_be_tied_on_request(model_dir):
+    keys = {**BASE, "lora_target_linear": True, "lora_modules_to_save": ["embed_tokens"]}
+    model = load(model_dir, **keys, peft_ensure_weight_tying=True).model
+    assert model.peft_config["default"].ensure_weight_tying is True

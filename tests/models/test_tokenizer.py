@@ -133,3 +133,9 @@ def test_special_ids_follow_the_tokenizer_and_old_stops_stay(model_dir):
     assert (config.eos_token_id, config.bos_token_id, config.pad_token_id) == (0, 1, 0)
     assert generation.eos_token_id == [0, 2]
     assert "the model's eos_token_id 2 is now 0, as the tokenizer has it" in found.notes
+
+
+def test_legacy_is_passed_on_only_when_it_is_given(model_dir):
+    assert tokenizer(model_dir, tokenizer_legacy=False).init_kwargs["legacy"] is False
+    assert tokenizer(model_dir, tokenizer_legacy=True).init_kwargs["legacy"] is True
+    assert "legacy" not in tokenizer(model_dir).init_kwargs

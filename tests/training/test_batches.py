@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from tiny import CAPACITY, Rows
+from tests.training.tiny import CAPACITY, Rows
 
 from newt.data.collate import PackedCollator, PaddedCollator
 from newt.data.pack import best_fit_decreasing

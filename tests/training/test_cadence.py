@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Data, Rows, run
+from tests.training.tiny import Data, Rows, run
 from transformers import TrainerCallback
 
 from newt.config.core import Cadence

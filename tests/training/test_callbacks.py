@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from tiny import Data, Rows, config, load, make, plans, run
+from tests.training.tiny import Data, Rows, config, load, make, plans, run
 
 from newt.losses.causal import causal_loss
 from newt.support.errors import NewtError

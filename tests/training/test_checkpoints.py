@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import Data, Rows, config, make, run, same, trained
+from tests.training.tiny import Data, Rows, config, make, run, same, trained
 
 from newt.support.errors import CheckpointError
 from newt.training import checkpoints

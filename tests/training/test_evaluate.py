@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Data, Rows, config, load, make, plans
+from tests.training.tiny import Data, Rows, config, load, make, plans
 
 from newt.training.evaluate import evaluate_rows
 

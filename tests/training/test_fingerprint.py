@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import Rows, config
+from tests.training.tiny import Rows, config
 
 from newt.training.fingerprint import data_fingerprint, differences, fingerprint
 

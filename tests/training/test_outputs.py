@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 
 import pytest
-from tiny import config
+from tests.training.tiny import config
 
 from newt.training.outputs import problems
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from tiny import config
+from tests.training.tiny import config
 
 from newt.config.secrets import HIDDEN, redacted
 from newt.training.record import Record, data_summary, git_commit

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Data, Rows, make, run, same, trained
+from tests.training.tiny import Data, Rows, make, run, same, trained
 from transformers import TrainerCallback
 
 from newt.training.fit import fit

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny import Data, Rows, config, load, make, plans, run, trained
+from tests.training.tiny import Data, Rows, config, load, make, plans, run, trained
 from transformers import Trainer, TrainingArguments
 
 from newt.support.errors import NewtError

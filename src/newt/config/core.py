@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, SerializeAsAny
 
+from newt.config.entries import Dataset as Dataset
+from newt.config.plugins import Plugins
+from newt.config.rl import Objective as Objective
 from newt.config.section import Config, Problem, Section
 
 
@@ -48,6 +51,8 @@ class Model(Section):
     """Tokenizer class of transformers. Default: AutoTokenizer."""
     tokenizer_use_fast: bool = True
     """Use the fast tokenizer. Exact masks need it."""
+    tokenizer_legacy: bool | None = None
+    """The ``legacy`` argument of T5's and Llama's tokenizers. Default: what the tokenizer's files say."""
     special_tokens: SpecialTokens | None = None
     """Special tokens to set or to replace."""
     tokens: tuple[str, ...] | None = None
@@ -65,6 +70,8 @@ class Model(Section):
 class Template(Section):
     """How conversations become text."""
 
+    coming: ClassVar[frozenset[str]] = frozenset({"default_system_message"})
+
     chat_template: str | None = None
     """``tokenizer_default``, ``jinja`` (with ``chat_template_jinja``), or the name of a built-in template."""
     chat_template_jinja: str | None = None
@@ -73,6 +80,8 @@ class Template(Section):
     """Further variables for the template, such as ``enable_thinking``."""
     eot_tokens: tuple[str, ...] | None = None
     """Tokens that end a turn, where they are not the end-of-sequence token."""
+    default_system_message: str | None = None
+    """System message of conversations that have none, in a template that writes one."""
 
     def check(self, cfg: Config) -> Iterable[Problem]:
         """A jinja template needs its text; the text alone selects it."""
@@ -86,29 +95,15 @@ class Template(Section):
             )
 
 
-class Dataset(Section):
-    """One entry of ``datasets`` or ``test_datasets``: where the rows come from. Formats add their own keys."""
-
-    path: str = Field()
-    """A file, a folder, a saved dataset, or a dataset id on the Hub."""
-    type: str | dict[str, Any] | None = None
-    """Layout of the rows: the name of a format."""
-    name: str | None = None
-    """Configuration of a Hub dataset."""
-    split: str | None = None
-    """Split, with an optional slice: ``train[:500]``, ``train[10%:20%]``. Default: train (test for test_datasets)."""
-    revision: str | None = None
-    """Branch, tag or commit of a Hub dataset."""
-    data_files: str | tuple[str, ...] | None = None
-    """Files below ``path``."""
-    ds_type: Literal["json", "csv", "parquet", "arrow", "text"] | None = None
-    """File type, when the file name does not tell."""
-    trust_remote_code: bool = False
-    """Kept for compatibility; datasets no longer runs code of a dataset."""
-
-
 class Data(Section):
     """Which rows are trained and evaluated."""
+
+    coming: ClassVar[frozenset[str]] = frozenset(
+        {
+            "dataset_exact_deduplication", "dataset_shard_num", "dataset_shard_idx", "dataset_keep_in_memory",
+            "num_dataset_shards_to_save", "skip_prepare_dataset",
+        }
+    )  # fmt: skip
 
     datasets: tuple[SerializeAsAny[Dataset], ...] | None = Field(default=None, min_length=1)
     """Training data, one entry for each source."""
@@ -130,10 +125,32 @@ class Data(Section):
     """What happens to a row longer than ``sequence_len``."""
     min_sample_len: NonNegativeInt = 2
     """Rows with fewer tokens are dropped."""
+    dataset_exact_deduplication: bool = False
+    """Keep only the first of rows that are equal."""
+    dataset_shard_num: PositiveInt | None = None
+    """Cut the joined datasets into this many parts and train one of them."""
+    dataset_shard_idx: NonNegativeInt | None = None
+    """Number of that part."""
+    dataset_keep_in_memory: bool = False
+    """Keep datasets in memory instead of mapping files."""
+    num_dataset_shards_to_save: PositiveInt | None = None
+    """Files that prepared data are written to."""
+    skip_prepare_dataset: bool = False
+    """Give rows to the collator as they are."""
 
     def check(self, cfg: Config) -> Iterable[Problem]:
         """There must be training data, and one way to get evaluation data."""
-        if self.datasets is None:
+        if self.val_set_size > 1 and self.val_set_size % 1:
+            yield cfg.problem("val_set_size", "must be a share below 1, or a whole number of rows.")
+        if self.dataset_exact_deduplication and self.skip_prepare_dataset:
+            keys = ("dataset_exact_deduplication", "skip_prepare_dataset")
+            yield cfg.problem(keys, "cannot be used with skip_prepare_dataset.", "Remove one.")
+        for key, other in (("dataset_shard_num", "dataset_shard_idx"), ("dataset_shard_idx", "dataset_shard_num")):
+            if getattr(self, key) is not None and getattr(self, other) is None:
+                yield cfg.problem(key, f"needs {other}.", "Set both, or remove it.")
+        if self.dataset_shard_num and (self.dataset_shard_idx or 0) >= self.dataset_shard_num:
+            yield cfg.problem("dataset_shard_idx", f"must be less than dataset_shard_num ({self.dataset_shard_num}).")
+        if self.datasets is None and "pretraining_dataset" not in cfg.given:
             yield cfg.problem("datasets", "is missing.", "Add the training data: a list with path and type.")
         if self.val_set_size and self.test_datasets:
             yield cfg.problem(("val_set_size", "test_datasets"), "cannot be used with test_datasets.", "Remove one.")
@@ -146,6 +163,8 @@ class Data(Section):
 
 class Batch(Section):
     """How many tokens a step sees."""
+
+    coming: ClassVar[frozenset[str]] = frozenset({"auto_find_batch_size"})
 
     micro_batch_size: PositiveInt | None = None
     """Samples (or packed rows) that one device handles at once. Default 1."""
@@ -163,9 +182,11 @@ class Batch(Section):
     """Pad every batch to ``sequence_len``, so that all have one shape."""
     pad_to_multiple_of: PositiveInt | None = None
     """Pad to a multiple of this number of tokens."""
+    auto_find_batch_size: bool = False
+    """Halve the micro-batch until it fits into memory."""
 
     def check(self, cfg: Config) -> Iterable[Problem]:
-        """The batch must be said in exactly one way (CFG-1)."""
+        """The batch must be said in exactly one way."""
         if self.batch_size and self.gradient_accumulation_steps:
             yield cfg.problem(
                 ("batch_size", "gradient_accumulation_steps"),
@@ -242,20 +263,22 @@ class Cadence(Section):
     """Steps between log lines. Default: 0.5 % of the steps, between 1 and 10."""
     eval_steps: float | None = Field(default=None, gt=0)
     """Steps between evaluations; below 1: a share of all steps."""
-    evals_per_epoch: PositiveInt | None = None
-    """Evaluations in each epoch."""
+    evals_per_epoch: NonNegativeInt | None = None
+    """Evaluations in each epoch. 0: none."""
     eval_strategy: Literal["no", "epoch", "steps"] | None = None
     """When to evaluate. Default: by steps if a number is given, else after each epoch if there is evaluation data."""
     save_steps: float | None = Field(default=None, gt=0)
     """Steps between checkpoints; below 1: a share of all steps."""
-    saves_per_epoch: PositiveInt | None = None
-    """Checkpoints in each epoch."""
+    saves_per_epoch: NonNegativeInt | None = None
+    """Checkpoints in each epoch. 0: only at the end."""
     save_strategy: Literal["no", "epoch", "steps", "best"] | None = None
     """When to save a checkpoint. Default: by steps if a number is given, else after each epoch."""
     save_total_limit: PositiveInt | None = 4
     """Checkpoints to keep; older ones are deleted."""
     save_only_model: bool = False
     """Checkpoints without optimizer state; a run cannot resume from them."""
+    save_safetensors: bool = True
+    """Weights are always saved as safetensors."""
     save_first_step: bool = False
     """Also save a checkpoint after the first step."""
     load_best_model_at_end: bool = False
@@ -267,15 +290,17 @@ class Cadence(Section):
 
     def check(self, cfg: Config) -> Iterable[Problem]:
         """One way to say when, and something to evaluate."""
+        if not self.save_safetensors:
+            yield cfg.problem("save_safetensors", "false is not possible: pickle files can run code.", "Remove it.")
         yield from _one_way(cfg, "eval", self.eval_steps, self.evals_per_epoch, self.eval_strategy)
         yield from _one_way(cfg, "save", self.save_steps, self.saves_per_epoch, self.save_strategy)
-        wanted = self.eval_steps or self.evals_per_epoch or self.eval_strategy in ("epoch", "steps")
-        if wanted and not cfg[Data].has_eval:
-            yield cfg.problem(
-                ("eval_steps", "evals_per_epoch", "eval_strategy"),
-                "there is nothing to evaluate.",
-                "Set val_set_size or test_datasets.",
-            )
+        if not cfg[Data].has_eval:
+            if self.eval_steps or self.eval_strategy in ("epoch", "steps"):
+                key = "eval_steps" if self.eval_steps else "eval_strategy"
+                yield cfg.problem(key, "there is nothing to evaluate.", "Set val_set_size or test_datasets.")
+            if self.evals_per_epoch:
+                message = "has no effect: there is nothing to evaluate."
+                yield cfg.problem("evals_per_epoch", message, "Set val_set_size or test_datasets.", kind="warning")
         if self.save_strategy == "best" and not self.metric_for_best_model:
             yield cfg.problem("save_strategy", "best needs metric_for_best_model.", "For example eval_loss.")
         if self.load_best_model_at_end and not cfg[Data].has_eval:
@@ -296,9 +321,34 @@ def _one_way(
         )
 
 
+class Accelerator(Section):
+    """``accelerator_config``: how processes share batches."""
+
+    coming: ClassVar[frozenset[str]] = frozenset({"*"})
+
+    split_batches: bool | None = None
+    """Split each batch over the processes."""
+    dispatch_batches: bool | None = None
+    """Read batches in the first process and send them to the others."""
+    even_batches: bool = True
+    """Give every process equally many batches."""
+    use_seedable_sampler: bool = True
+    """The order of rows depends on the seed alone."""
+    non_blocking: bool = False
+    """Copy batches to the device while it computes."""
+    gradient_accumulation_kwargs: dict[str, Any] | None = None
+    """Arguments of accelerate's gradient accumulation."""
+    use_configured_state: bool = False
+    """Use a state of accelerate that exists already."""
+
+
 class Loader(Section):
     """How batches reach the device."""
 
+    accelerator_config: Accelerator | None = None
+    """How processes share batches."""
+    remove_unused_columns: bool | None = None
+    """Accepted for compatibility: Newt reads the columns that it needs and no others."""
     dataloader_num_workers: NonNegativeInt | None = None
     """Worker processes. Default 0 on a CPU, else the number of GPUs."""
     dataloader_pin_memory: bool | None = None
@@ -309,5 +359,5 @@ class Loader(Section):
     """Drop the last, smaller batch of an epoch."""
 
 
-SECTIONS: tuple[type[Section], ...] = (Model, Template, Data, Batch, RunControl, Cadence, Loader)
+SECTIONS: tuple[type[Section], ...] = (Model, Template, Data, Objective, Batch, RunControl, Plugins, Cadence, Loader)
 """The core sections in the order of the documentation."""

@@ -15,15 +15,16 @@ from newt.config.core import Dataset
 from newt.config.names import Names
 from newt.config.overrides import apply, parse
 from newt.config.pending import ON_BY_DEFAULT, PENDING, PENDING_ENTRY
-from newt.config.rename import REMOVED, RENAMED
+from newt.config.rename import NESTED_RENAMED, REMOVED, RENAMED
 from newt.config.section import Config, Problem, ProblemKind, Section, Where
 from newt.config.source import Source, join, read
 
-ENTRY_LISTS = ("datasets", "test_datasets")
+ENTRY_LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 """Keys whose value is a list of dataset entries."""
 
-EntryType = Callable[[Mapping[str, Any]], "type[Dataset] | Problem | str"]
-"""Chooses the section that reads a dataset entry, or says what is wrong with the entry's ``type``."""
+EntryType = Callable[[Mapping[str, Any], str, Mapping[str, Any]], "type[Dataset] | Problem | str"]
+"""(entry, key of its list, all top-level values as they came) -> the section that reads the entry, or what is wrong
+with its ``type``."""
 
 NOT_YET = "is known, but Newt does not support it yet."
 
@@ -46,7 +47,7 @@ class Loaded:
 
 
 def load(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | Source,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     *,
     sections: Sequence[type[Section]],
@@ -55,7 +56,8 @@ def load(
     """Read a config. Whatever is wrong with it comes back as problems; nothing is raised.
 
     Args:
-        source: a YAML file, a folder that holds exactly one, or a mapping.
+        source: a YAML file, a folder that holds exactly one, a web address, a mapping, or what ``source.read`` gave
+            (which is changed).
         overrides: dotted key -> value (text is read as the key's type asks), or "key=value" strings.
         sections: all sections of top-level keys.
         entry_type: chooses the section of a dataset entry. Its attribute ``others`` (entry key -> names of the
@@ -119,6 +121,9 @@ class _Reader:
         self.rename()
         self.override(overrides)
         kept = self.top_level()
+        alone = kept.get("pretraining_dataset")
+        if isinstance(alone, str | dict):
+            kept["pretraining_dataset"] = [{"path": alone} if isinstance(alone, str) else alone]
         self.note_given(kept, ())
         for name in ENTRY_LISTS:
             if isinstance(kept.get(name), list):
@@ -161,6 +166,28 @@ class _Reader:
             self.values[rule.new] = value
             self.written[rule.new] = old
             self.move(old, rule.new)
+        for block in NESTED_RENAMED:
+            if block in self.owned and isinstance(self.values.get(block), dict):
+                self.rename_in(block, self.values[block])
+
+    def rename_in(self, block: str, values: dict[Any, Any]) -> None:
+        """Give older spellings in a block today's names."""
+        for old in [old for old in values if old in NESTED_RENAMED[block]]:
+            rule, value = NESTED_RENAMED[block][old], values.pop(old)
+            if value is None:
+                continue
+            place = self.found.where(join(block, old))
+            if rule.deprecated:
+                message = f"is now called {rule.new}."
+                self.found.problems.append(Problem((join(block, old),), message, where=place, kind="warning"))
+            present = values.get(rule.new)
+            if present is None:
+                values[rule.new] = value
+                self.move(join(block, old), join(block, rule.new))
+            elif present != value:
+                message = f"is another name of {rule.new}, which has another value."
+                keys = (join(block, old), join(block, rule.new))
+                self.found.problems.append(Problem(keys, message, "Keep one of them.", place))
 
     def move(self, old: str, new: str) -> None:
         """Let the places and texts of a key follow its new name."""
@@ -201,7 +228,7 @@ class _Reader:
                 if value is not None:
                     kept[key] = self.clean(value, self.owned[key].model_fields[key].annotation, (key,))
             elif key in REMOVED:
-                if value is not None:
+                if value is not None and value is not False:
                     self.problem((key,), REMOVED[key])
             elif key in PENDING:
                 if not _asks_nothing(key, value):
@@ -235,7 +262,8 @@ class _Reader:
         if not isinstance(raw, dict):
             self.problem(key, f"must be a mapping with path and type, got {messages.show(raw)}.")
             return Dataset.model_construct(path="")
-        answer = self.entry_type({name: item for name, item in raw.items() if item is not None})
+        given = {name: item for name, item in raw.items() if item is not None}
+        answer = self.entry_type(given, str(key[0]), self.values)
         if isinstance(answer, str):
             self.problem((*key, "type"), answer)
         elif isinstance(answer, Problem):

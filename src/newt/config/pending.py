@@ -91,7 +91,7 @@ _TOPICS: Mapping[str, str] = {
     """,
     "kernels and attention": """
         attn_implementation flash_attention sdp_attention flex_attention xformers_attention eager_attention
-        sage_attention s2_attention flash_attn_rms_norm flash_optimum flash_attn_cross_entropy
+        sage_attention flash_optimum flash_attn_cross_entropy
         flash_attn_fuse_mlp flex_attn_compile_kwargs gemma4_hybrid_attn_impl large_head_attention sdpa_varlen
         fused_attn_kernel flash_attn_d512 scaling_softmax scaling_softmax_factor scaling_softmax_bias
         chunked_cross_entropy chunked_cross_entropy_num_chunks use_eaft eaft_alpha eaft_k tiled_mlp

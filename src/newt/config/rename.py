@@ -34,9 +34,28 @@ RENAMED: Mapping[str, Rename] = {
 }
 """Older spelling -> today's key. A key that a section owns is never renamed."""
 
-_UNSLOTH = "is gone. Remove it: Newt has no unsloth kernels."
+_UNSLOTH = "is gone. Remove it, and use lora_mlp_kernel, lora_qkv_kernel and lora_o_kernel."
+
+NESTED_RENAMED: Mapping[str, Mapping[str, Rename]] = {
+    "fsdp_config": {
+        "fsdp_version": Rename("version", deprecated=False),
+        **{
+            f"fsdp_{name}": Rename(name)
+            for name in (
+                "activation_checkpointing", "offload_params", "cpu_offload_pin_memory", "cpu_ram_efficient_loading",
+                "state_dict_type", "final_state_dict_type", "auto_wrap_policy", "transformer_layer_cls_to_wrap",
+                "min_num_params", "reshard_after_forward", "mixed_precision_policy", "use_orig_params",
+                "sync_module_states", "sharding_strategy", "backward_prefetch", "backward_prefetch_policy",
+                "forward_prefetch", "limit_all_gathers",
+            )
+        },
+    },
+}  # fmt: skip
+"""Block -> the same for the keys in it."""
 
 REMOVED: Mapping[str, str] = {
+    "s2_attention": "is gone: shifted sparse attention is no longer supported. Remove it.",
+    "flash_attn_rms_norm": "is gone. Remove it, or use liger_rms_norm.",
     "max_packed_sequence_len": "is gone. Set sequence_len and sample_packing: true.",
     "rope_scaling": "is gone from the top level. Write it under model_config.",
     "unsloth_cross_entropy_loss": _UNSLOTH,

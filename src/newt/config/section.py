@@ -112,6 +112,13 @@ class Config:
         assert isinstance(found, section)
         return found
 
+    def value(self, key: str) -> Any:
+        """Value of a top-level key, whichever section owns it; None where none does.
+
+        For rules between Parts, which do not import each other; behaviour reads typed sections.
+        """
+        return next((getattr(found, key) for found in self.sections.values() if key in type(found).model_fields), None)
+
     def where(self, key: str) -> Where | None:
         """The place of a dotted key, or of its nearest parent that was written."""
         while key:

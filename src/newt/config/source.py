@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
+from newt.config.remote import DownloadError, download, is_url
 from newt.config.section import Problem, Where
 
 MAX_BYTES = 4_000_000
@@ -81,18 +82,33 @@ def join(*parts: Any) -> str:
     return ".".join(str(part) for part in parts if part != "")
 
 
-def read(source: str | Path | Mapping[str, Any]) -> Source:
-    """Read a YAML file, the only YAML file of a folder, or a mapping. Never raises for bad content."""
+def read(source: str | Path | Mapping[str, Any] | Source) -> Source:
+    """Read a YAML file, the only YAML file of a folder, a web address, or a mapping. Never raises for bad content.
+
+    What was read already is returned as it is. Problems of a downloaded file name its address; ``path`` is the copy.
+    """
+    if isinstance(source, Source):
+        return source
     if isinstance(source, Mapping):
         return _read_mapping(source)
     found = Source(file=str(source))
     try:
-        path = _find(Path(source))
-        found.path, found.file = path, str(path)
+        if is_url(source):
+            found.path = path = download(str(source))
+        else:
+            path = _find(Path(source))
+            found.path, found.file = path, str(path)
         text = _read_text(path)
-    except _UnreadableError as problem:
+    except (_UnreadableError, DownloadError) as problem:
         found.problems.append(Problem((), str(problem), where=Where(found.file)))
         return found
+    _parse(text, found)
+    return found
+
+
+def read_text(text: str) -> Source:
+    """Read the text of a config."""
+    found = Source()
     _parse(text, found)
     return found
 
@@ -109,8 +125,6 @@ class _UnreadableError(Exception):
 
 
 def _find(path: Path) -> Path:
-    if str(path).startswith(("http:/", "https:/")):
-        raise _UnreadableError("is a web address. Download the file first.")
     try:
         if path.is_dir():
             files = sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml") and p.is_file())

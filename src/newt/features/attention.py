@@ -58,6 +58,8 @@ class Attention(Feature):
         key = "attn_implementation" if self.cfg[AttentionSettings].attn_implementation else (flags or [""])[0]
         if flags and key == "attn_implementation":
             yield self.problem((flags[0], key), "cannot be used with attn_implementation.", f"Remove {flags[0]}.")
+        if flags and key != "attn_implementation":
+            yield from self._check_flags(flags)
         name = self.implementation()
         if name in SHORT:
             yield self.problem(key, f"{name} is not a name that transformers knows.", f"Write {SHORT[name]}.")
@@ -67,6 +69,14 @@ class Attention(Feature):
             yield self.problem(key, f"unknown implementation {name!r}.", f"Valid: {', '.join(SUPPORTED)}.")
         elif self.facts.known:
             yield from self._check_machine(key, name)
+
+    def _check_flags(self, flags: list[str]) -> Iterable[Problem]:
+        """The older flags still work; the first of several wins."""
+        chosen = flags[0]
+        hint = f"Write attn_implementation: {FLAGS[chosen]}."
+        yield self.problem(chosen, "is an older spelling.", hint, kind="warning")
+        for flag in flags[1:]:
+            yield self.problem(flag, f"has no effect: {chosen} goes first.", "Remove it.", kind="warning")
 
     def _check_machine(self, key: str, name: str | None) -> Iterable[Problem]:
         if name in _FLASH and not self.facts.gpus:

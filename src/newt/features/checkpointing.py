@@ -32,10 +32,23 @@ class Checkpointing(Feature):
         return bool(cfg[CheckpointingSettings].gradient_checkpointing)
 
     def check(self) -> Iterable[Problem]:
-        """Offloading comes later."""
+        """Offloading has a key of its own and comes later; the reentrant form needs care."""
         value = self.cfg[CheckpointingSettings].gradient_checkpointing
         if isinstance(value, str):
-            yield self.not_yet("gradient_checkpointing", value, "Use gradient_checkpointing: true.")
+            new = "disk" if value == "offload_disk" else "true"
+            hint = f"Its newer spelling is gradient_checkpointing: true with activation_offloading: {new}."
+            yield self.not_yet("gradient_checkpointing", value, hint)
+        if (self.cfg[CheckpointingSettings].gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            yield from self._check_reentrant()
+
+    def _check_reentrant(self) -> Iterable[Problem]:
+        """Reentrant checkpointing loses gradients when a layer's input needs none, and keeps what it should not."""
+        key = "gradient_checkpointing_kwargs.use_reentrant"
+        if self.cfg.value("unfrozen_parameters"):
+            message = "must be false with unfrozen_parameters: frozen layers would cut off the gradient."
+            yield self.problem((key, "unfrozen_parameters"), message)
+        if (self.facts.model_type or "").startswith("gemma4"):
+            yield self.problem(key, "must be false for Gemma 4: its layers share keys and values.")
 
     def plan_train(self, plan: TrainPlan) -> None:
         """Set the trainer's argument."""

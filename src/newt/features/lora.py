@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature, LoadPlan
@@ -18,8 +18,26 @@ EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
 HEADS = ("lm_head", "embed_out", "output")
 
 
+class LoftqConfig(Section):
+    """``peft.loftq_config``."""
+
+    loftq_bits: Literal[2, 4, 8] = 4
+    """Bits of the quantized weights that the adapter makes up for."""
+
+
+class PeftSettings(Section):
+    """``peft``: further settings of adapters."""
+
+    loftq_config: LoftqConfig | None = None
+    """LoftQ: begin with matrices that make up for the error of quantization."""
+
+
 class LoraSettings(Section):
     """Keys of adapters."""
+
+    coming: ClassVar[frozenset[str]] = frozenset(
+        {"peft", "peft_autocast_adapter_dtype", "qlora_sharded_model_loading", "lora_on_cpu", "merge_lora"}
+    )
 
     adapter: str | None = None
     """``lora``: train an adapter instead of the whole model."""
@@ -57,6 +75,22 @@ class LoraSettings(Section):
     """Only layers with these numbers get an adapter."""
     peft_layers_pattern: str | tuple[str, ...] | None = None
     """Name of the list of layers, where it is not found by itself."""
+    peft: PeftSettings | None = None
+    """Further settings of adapters: ``loftq_config``."""
+    peft_layer_replication: tuple[tuple[NonNegativeInt, PositiveInt], ...] | None = None
+    """Build a deeper model from ranges of layers, such as ``[[0, 16], [8, 24]]``; only their adapters differ."""
+    peft_trainable_token_indices: tuple[NonNegativeInt, ...] | dict[str, tuple[NonNegativeInt, ...]] | None = None
+    """Ids of tokens whose embeddings are trained too; with names of embedding modules: one list for each."""
+    peft_ensure_weight_tying: bool | None = None
+    """Keep embedding and output layer one weight when both are trained. Always so where the model ties them."""
+    peft_autocast_adapter_dtype: bool = True
+    """Hold the adapter in float32, whatever the base model's number format."""
+    qlora_sharded_model_loading: bool = False
+    """Quantize and shard the base model layer by layer while it is loaded."""
+    lora_on_cpu: bool | None = None
+    """Read the adapter of ``lora_model_dir`` into the CPU's memory first."""
+    merge_lora: bool | None = None
+    """Not a setting of a run: ``newt merge-lora`` merges."""
     merge_method: Literal["memory_efficient", "legacy"] = "memory_efficient"
     """How ``newt merge-lora`` merges: tensor by tensor, or with the whole model in memory."""
 
@@ -84,12 +118,16 @@ class Lora(Feature):
         adapter = self.settings.adapter
         if adapter in TO_COME:
             yield self.not_yet("adapter", str(adapter), "Use adapter: lora.")
+            if adapter == "llama-adapter":  # it has no matrices, so no rank and no targets
+                return
         elif adapter != "lora":
-            yield self.problem("adapter", f"unknown adapter {adapter!r}.", "Valid: lora.")
+            hint = "Valid: lora. An adapter of your own needs its class in plugins."
+            yield self.problem("adapter", f"unknown adapter {adapter!r}.", hint)
         yield from self._check_size()
         yield from self._check_targets()
         yield from self._check_tied()
         yield from self._check_existing()
+        yield from self._check_special()
 
     def _check_size(self) -> Iterable[Problem]:
         settings = self.settings
@@ -165,6 +203,20 @@ class Lora(Feature):
             except ValueError:
                 yield self.problem("lora_model_dir", f"{folder / 'adapter_config.json'} is not valid JSON.")
 
+    def _check_special(self) -> Iterable[Problem]:
+        settings = self.settings
+        init = settings.peft_init_lora_weights
+        if settings.peft and settings.peft.loftq_config and init not in (None, True, "loftq"):
+            message = "cannot be used with peft.loftq_config, which chooses the beginning itself."
+            yield self.problem(("peft_init_lora_weights", "peft"), message, "Remove one.")
+        for start, stop in settings.peft_layer_replication or ():
+            if start >= stop:
+                yield self.problem("peft_layer_replication", f"the range [{start}, {stop}] is empty.")
+        rows, size = settings.peft_trainable_token_indices, (self.facts.model or {}).get("vocab_size")
+        if isinstance(size, int) and isinstance(rows, tuple) and not self.cfg.value("tokens"):
+            for number in (number for number in rows if number >= size):
+                yield self.problem("peft_trainable_token_indices", f"there is no token {number}: the model has {size}.")
+
     def plan_load(self, plan: LoadPlan) -> None:
         """Fill the adapter slot."""
         plan.adapter.fill(self.attach, by=self.name)
@@ -200,6 +252,9 @@ class Lora(Feature):
             "init_lora_weights": True if init is None else init,
             "layers_to_transform": _listed(settings.peft_layers_to_transform),
             "layers_pattern": _listed(settings.peft_layers_pattern),
+            "layer_replication": _listed(settings.peft_layer_replication),
+            "trainable_token_indices": _token_rows(settings.peft_trainable_token_indices),
+            "ensure_weight_tying": bool(settings.peft_ensure_weight_tying),
         }
 
     def _given_options(self) -> dict[str, Any]:
@@ -219,3 +274,7 @@ class Lora(Feature):
 def _listed(value: Any) -> Any:
     """Tuples as lists, which peft wants; everything else as it is."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def _token_rows(value: Any) -> Any:
+    return {name: list(rows) for name, rows in value.items()} if isinstance(value, dict) else _listed(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -22,12 +22,18 @@ KNOWN = (
     "galore_adafactor_layerwise", "lomo", "adalomo", "grokadamw", "schedule_free_radam", "schedule_free_adamw",
     "schedule_free_sgd", "apollo_adamw", "apollo_adamw_layerwise", "stable_adamw", "optimi_adamw", "ao_adamw_4bit",
     "ao_adamw_8bit", "ao_adamw_fp8", "adopt_adamw", "came_pytorch", "muon", "dion", "sinkgd", "q_galore_adamw8bit",
+    "polora",
+    "flash_adam", "flash_adamw", "flash_sgd", "flash_sgdw", "flash_lion",
 )  # fmt: skip
 """Names of the field that Newt does not offer yet."""
 
 
 class OptimizerSettings(Section):
     """Keys of the optimizer."""
+
+    coming: ClassVar[frozenset[str]] = frozenset(
+        {"optim_target_modules", "torchdistx_path", "adam_beta3", "adam_epsilon2"}
+    )
 
     optimizer: str = "adamw_torch_fused"
     """Name of the optimizer."""
@@ -43,6 +49,14 @@ class OptimizerSettings(Section):
     """Decay of the second moment. Default 0.999."""
     adam_epsilon: float | None = Field(default=None, gt=0)
     """Added to the denominator. Default 1e-8."""
+    adam_beta3: float | None = Field(default=None, ge=0, lt=1)
+    """CAME: decay of its confidence. Default 0.9999."""
+    adam_epsilon2: float | None = Field(default=None, gt=0)
+    """CAME: added to the confidence. Default 1e-16."""
+    optim_target_modules: str | tuple[str, ...] | None = None
+    """GaLore, APOLLO: modules whose gradients are projected, or ``all_linear``."""
+    torchdistx_path: str | None = None
+    """adamw_anyprecision: folder of torchdistx."""
 
 
 class Optimizers(Feature):
@@ -72,7 +86,23 @@ class Optimizers(Feature):
         elif not settings.optimizer.startswith("adamw"):
             for key in ("adam_beta1", "adam_beta2", "adam_epsilon"):
                 if key in self.cfg.given:
-                    yield self.problem(key, f"has no effect: optimizer is {settings.optimizer}.", "Remove it.")
+                    yield self._no_effect(key)
+        yield from self._check_special(settings)
+
+    def _check_special(self, settings: OptimizerSettings) -> Iterable[Problem]:
+        """Keys that one family of optimizers reads."""
+        for key in ("adam_beta3", "adam_epsilon2"):
+            if key in self.cfg.given and settings.optimizer != "came_pytorch":
+                yield self._no_effect(key)
+        if settings.optim_target_modules and not settings.optimizer.startswith(("galore", "apollo", "q_galore")):
+            yield self._no_effect("optim_target_modules")
+        if settings.torchdistx_path and settings.optimizer != "adamw_anyprecision":
+            yield self._no_effect("torchdistx_path")
+        if settings.optimizer == "polora" and self.cfg.value("adapter") is None:
+            yield self.problem(("optimizer", "adapter"), "polora only updates adapters.", "Set adapter: lora.")
+
+    def _no_effect(self, key: str) -> Problem:
+        return self.problem(key, f"has no effect: optimizer is {self.cfg[OptimizerSettings].optimizer}.", "Remove it.")
 
     def plan_train(self, plan: TrainPlan) -> None:
         """Name the optimizer for transformers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import PositiveInt
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class PackingSettings(Section):
     """Keys of sample packing."""
 
+    coming: ClassVar[frozenset[str]] = frozenset({"multipack_real_batches"})
+
     sample_packing: bool = False
     """Fill each training sequence of ``sequence_len`` tokens with several rows."""
     eval_sample_packing: bool | None = None
@@ -26,6 +28,8 @@ class PackingSettings(Section):
     """Pack rows in their order instead of looking for the best fit."""
     sample_packing_bin_size: PositiveInt | None = None
     """At most this many rows in one sequence. Default: no limit."""
+    multipack_real_batches: bool | None = None
+    """Keep packed sequences apart in a batch instead of joining them to one row. Default: as the attention needs."""
     sample_packing_group_size: PositiveInt | None = None
     """Accepted for compatibility: all rows are packed together, groups are not needed."""
     sample_packing_eff_est: float | None = None

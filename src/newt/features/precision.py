@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature, LoadPlan, TrainPlan
@@ -66,6 +66,8 @@ class Precision(Feature):
         frozen = {"bf16": "bfloat16", "fp16": "float16"}
         if kind in frozen:
             plan.kwargs.fill(by=self.name, dtype=frozen[kind] if plan.adapter else "float32")
+            if plan.adapter:
+                plan.prepare.append(_trained_in_float32)
         else:
             plan.kwargs.fill(by=self.name, dtype=kind)
 
@@ -101,3 +103,9 @@ class Precision(Feature):
         if self.facts.gpus:
             return (self.facts.capability or (0, 0)) >= (8, 0)
         return self.facts.cpu_bf16
+
+
+def _trained_in_float32(model: Any) -> None:
+    from newt.models.adapters import in_float32
+
+    in_float32(model)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature, TrainPlan
@@ -25,18 +25,25 @@ KNOWN = ("one_cycle", "rex", "reduce_lr_on_plateau", "greedy")
 class ScheduleSettings(Section):
     """Keys of the learning rate schedule."""
 
+    coming: ClassVar[frozenset[str]] = frozenset({"lr_quadratic_warmup", "lr_div_factor"})
+
     lr_scheduler: str = "cosine"
     """Shape of the schedule after the warm-up."""
     lr_scheduler_kwargs: dict[str, Any] | None = None
     """Arguments of the schedule, such as ``num_cycles`` or ``min_lr_rate``."""
-    warmup_steps: NonNegativeInt | None = None
-    """Steps in which the learning rate rises from 0. Default: 3 % of the steps, at most 100."""
+    warmup_steps: float | None = Field(default=None, ge=0)
+    """Steps in which the learning rate rises from 0. Default: 3 % of the steps, at most 100.
+    Below 1: a share of all steps."""
     warmup_ratio: float | None = Field(default=None, ge=0, le=1)
     """The same as a share of all steps. Not together with ``warmup_steps``."""
     cosine_min_lr_ratio: float | None = Field(default=None, ge=0, le=1)
     """The cosine ends at this share of the peak."""
-    cosine_constant_lr_ratio: float | None = Field(default=None, gt=0, le=1)
+    cosine_constant_lr_ratio: float | None = Field(default=None, ge=0, le=1)
     """With ``cosine_min_lr_ratio``: the cosine ends at this share of all steps, then the rate stays."""
+    lr_quadratic_warmup: bool | None = None
+    """The rate rises with the square of the step, then falls along a cosine to 0."""
+    lr_div_factor: float | None = Field(default=None, gt=0)
+    """one_cycle: the rate begins at the peak divided by this."""
 
 
 class Schedules(Feature):
@@ -60,13 +67,31 @@ class Schedules(Feature):
             near = get_close_matches(name, SUPPORTED + KNOWN, 1)
             hint = (f"Did you mean {near[0]}? " if near else "") + f"Valid: {', '.join(SUPPORTED)}."
             yield self.problem("lr_scheduler", f"unknown schedule {name!r}.", hint)
+        if settings.warmup_steps and settings.warmup_steps > 1 and settings.warmup_steps != int(settings.warmup_steps):
+            yield self.problem("warmup_steps", f"{settings.warmup_steps} is not a whole number of steps.")
         if settings.warmup_steps is not None and settings.warmup_ratio is not None:
             yield self.problem(("warmup_ratio", "warmup_steps"), "cannot be used with warmup_steps.", "Remove one.")
-        for key in ("cosine_min_lr_ratio", "cosine_constant_lr_ratio"):
-            if key in self.cfg.given and name != "cosine":
+        yield from self._check_cosine(settings)
+        if settings.warmup_ratio is not None and self.cfg.value("rl") == "simpo":
+            yield self.problem(("warmup_ratio", "rl"), "cannot be used with rl: simpo.", "Set warmup_steps.")
+
+    def _check_cosine(self, settings: ScheduleSettings) -> Iterable[Problem]:
+        """Keys of one shape; restarts and rex also end at the smallest rate."""
+        name = settings.lr_scheduler
+        reads = {
+            "cosine_min_lr_ratio": name in ("cosine", "rex") or self.cfg.value("jagged_restart_steps") is not None,
+            "cosine_constant_lr_ratio": name == "cosine",
+            "lr_quadratic_warmup": name == "cosine" or not settings.lr_quadratic_warmup,
+            "lr_div_factor": name == "one_cycle",
+        }
+        for key, read in reads.items():
+            if key in self.cfg.given and not read:
                 yield self.problem(key, f"has no effect: lr_scheduler is {name}.", "Remove it.")
         if settings.cosine_constant_lr_ratio is not None and settings.cosine_min_lr_ratio is None:
             yield self.problem("cosine_constant_lr_ratio", "has no effect: cosine_min_lr_ratio is not set.")
+        if settings.lr_quadratic_warmup and settings.cosine_min_lr_ratio is not None:
+            message = "has no effect: lr_quadratic_warmup ends at 0."
+            yield self.problem("cosine_min_lr_ratio", message, "Remove one.", kind="warning")
 
     def plan_train(self, plan: TrainPlan) -> None:
         """Fill the schedule slot."""
@@ -93,7 +118,8 @@ class Schedules(Feature):
         """Warm-up steps of a run of ``steps`` steps."""
         settings = self.cfg[ScheduleSettings]
         if settings.warmup_steps is not None:
-            return settings.warmup_steps
+            share = settings.warmup_steps < 1
+            return math.ceil(steps * settings.warmup_steps) if share else int(settings.warmup_steps)
         if settings.warmup_ratio is not None:
             return math.ceil(steps * settings.warmup_ratio)
         return min(int(0.03 * steps), 100)

@@ -61,9 +61,10 @@ def _load(cfg: Config, source: str) -> Any:
         hint = f" Did you mean {near[0]}?" if near else ""
         raise NewtError(f"tokenizer_type: transformers has no class {model.tokenizer_type}.{hint}")
     revision = {"revision": model.revision_of_model} if model.revision_of_model and source == model.base_model else {}
+    legacy = {} if model.tokenizer_legacy is None else {"legacy": model.tokenizer_legacy}
     try:
         return kind.from_pretrained(
-            source, use_fast=model.tokenizer_use_fast, trust_remote_code=model.trust_remote_code, **revision
+            source, use_fast=model.tokenizer_use_fast, trust_remote_code=model.trust_remote_code, **revision, **legacy
         )
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         key = "tokenizer_config" if model.tokenizer_config else "base_model"

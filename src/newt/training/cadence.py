@@ -71,7 +71,7 @@ def cadence_arguments(cadence: Cadence, steps: Steps, has_eval: bool) -> dict[st
 def _when(
     strategy: str | None, number: float | None, per_epoch: int | None, steps: Steps, key: str
 ) -> tuple[str, int | None]:
-    if strategy == "no":
+    if strategy == "no" or per_epoch == 0:
         return "no", None
     if per_epoch == 1:
         return "epoch", None

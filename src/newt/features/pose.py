@@ -1,0 +1,55 @@
+"""Positional skip-wise training: learn a long context from short rows (https://arxiv.org/abs/2309.10400)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from newt.config.core import Batch
+from newt.config.section import Config, Problem, Section
+from newt.extend import Feature
+
+
+class PoseSettings(Section):
+    """Keys of positional skips."""
+
+    coming: ClassVar[frozenset[str]] = frozenset({"*"})
+
+    use_pose: bool | None = None
+    """Cut each row into chunks and let the positions jump between them."""
+    pose_max_context_len: PositiveInt | None = None
+    """Positions stay below this: the context that is trained."""
+    pose_num_chunks: PositiveInt | None = None
+    """Chunks of equal length. Default 2."""
+    pose_split_on_token_ids: tuple[NonNegativeInt, ...] | None = None
+    """Cut behind these tokens instead."""
+
+
+class Pose(Feature):
+    """Makes the position ids of each row."""
+
+    name = "pose"
+    Settings = (PoseSettings,)
+    off = "use_pose is not on"
+    switches = ("use_pose",)
+
+    @classmethod
+    def active(cls, cfg: Config) -> bool:
+        """On when the key is."""
+        return bool(cfg[PoseSettings].use_pose)
+
+    def check(self) -> Iterable[Problem]:
+        """A longer context, one way to cut, and rows of their own."""
+        settings, length = self.cfg[PoseSettings], self.cfg[Batch].sequence_len
+        if settings.pose_max_context_len is None:
+            yield self.problem(("pose_max_context_len", "use_pose"), "is missing.", "Set the context to train.")
+        elif settings.pose_max_context_len <= length:
+            message = f"must be longer than sequence_len ({length})."
+            yield self.problem("pose_max_context_len", message)
+        if settings.pose_num_chunks and settings.pose_split_on_token_ids:
+            keys = ("pose_num_chunks", "pose_split_on_token_ids")
+            yield self.problem(keys, "cannot be used with pose_split_on_token_ids.", "Remove one.")
+        if self.cfg.value("sample_packing"):
+            yield self.problem(("use_pose", "sample_packing"), "cannot be used with sample_packing.", "Remove one.")

@@ -1,0 +1,90 @@
+"""The tokenizer's less common settings: other tokenizer libraries, renamed tokens, rows that nobody trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from pydantic import NonNegativeInt
+
+from newt.config.core import Model
+from newt.config.section import Config, Problem, Section
+from newt.extend import Feature
+
+NOT_WITH_MISTRAL = (
+    "added_tokens_overrides", "special_tokens", "tokens", "chat_template", "chat_template_jinja", "eot_tokens",
+    "processor_kwargs",
+)  # fmt: skip
+"""Keys that change a tokenizer of transformers, and cannot change one of mistral-common."""
+
+
+class TokenSettings(Section):
+    """Further keys of the tokenizer."""
+
+    coming: ClassVar[frozenset[str]] = frozenset({"*"})
+
+    tokenizer_use_mistral_common: bool | None = None
+    """Tokenize and render chats with the package mistral-common instead of transformers."""
+    tokenizer_save_jinja_files: bool = True
+    """Save the chat template in a file of its own, not inside tokenizer_config.json."""
+    added_tokens_overrides: dict[NonNegativeInt, str] | None = None
+    """Give reserved tokens another text: token id -> text."""
+    fix_untrained_tokens: NonNegativeInt | tuple[NonNegativeInt, ...] | None = None
+    """Ids of tokens whose embeddings begin as the mean of the trained ones."""
+    embeddings_skip_upcast: bool | None = None
+    """With a quantized base, leave the embeddings in their number format instead of float32."""
+
+
+class Tokens(Feature):
+    """Refuses what the chosen tokenizer could not follow."""
+
+    name = "tokens"
+    Settings = (TokenSettings,)
+
+    @classmethod
+    def active(cls, cfg: Config) -> bool:
+        """Always."""
+        return True
+
+    def check(self) -> Iterable[Problem]:
+        """A tokenizer of mistral-common cannot be changed; a token has one text; a fixed row is trained."""
+        yield from self._check_mistral()
+        overrides = self.cfg[TokenSettings].added_tokens_overrides or {}
+        texts = list(overrides.values())
+        for text in dict.fromkeys(text for text in texts if texts.count(text) > 1):
+            yield self.problem("added_tokens_overrides", f"{text!r} is given to several ids.", "Give it to one.")
+        yield from self._check_fixed()
+
+    def _check_mistral(self) -> Iterable[Problem]:
+        model, key = self.cfg[Model], "tokenizer_use_mistral_common"
+        wanted = self.cfg[TokenSettings].tokenizer_use_mistral_common
+        if wanted:
+            for other in NOT_WITH_MISTRAL:
+                if self.cfg.value(other):
+                    yield self.problem((other, key), "cannot be used with a tokenizer of mistral-common.", "Remove it.")
+            if self.facts.known and "mistral-common" not in self.facts.packages:
+                yield self.problem(key, "needs the package mistral-common.", "Install it.")
+        names = (model.base_model, model.base_model_config, model.tokenizer_config)
+        if wanted is None and any("magistral" in (name or "").lower() for name in names):
+            yield self.problem(
+                ("base_model", key),
+                "Magistral models were trained with mistral-common; the tokenizer of transformers will be used.",
+                "Set tokenizer_use_mistral_common: false if that is what you want.",
+                kind="warning",
+            )
+
+    def _check_fixed(self) -> Iterable[Problem]:
+        fixed = self.cfg[TokenSettings].fix_untrained_tokens
+        trained = self.cfg.value("peft_trainable_token_indices")
+        if fixed is None or trained is None:
+            return
+        listed = trained.values() if isinstance(trained, dict) else (trained,)
+        known = {number for numbers in listed for number in numbers}
+        for number in (fixed,) if isinstance(fixed, int) else fixed:
+            if number not in known:
+                yield self.problem(
+                    ("fix_untrained_tokens", "peft_trainable_token_indices"),
+                    f"token {number} would not be trained.",
+                    "Add it to peft_trainable_token_indices.",
+                    kind="warning",
+                )

@@ -1,0 +1,29 @@
+"""Options of data parallel training."""
+
+import pytest
+from tests.helpers import complaints, make_run
+
+OPTIONS = {
+    "ddp_timeout": 7200,
+    "ddp_bucket_cap_mb": 50,
+    "ddp_broadcast_buffers": False,
+    "ddp_find_unused_parameters": True,
+}
+
+
+def given(**keys):
+    args = make_run(**keys).train_plan().args
+    return {key: args[key] for key in args if key.startswith("ddp")}
+
+
+def test_the_trainer_gets_the_options():
+    assert complaints(ddp=True, **OPTIONS) == []
+    assert given(**OPTIONS) == OPTIONS
+    assert given(ddp=True) == {}
+
+
+@pytest.mark.parametrize("other", [{"deepspeed": {"a": 1}}, {"fsdp_version": 2, "fsdp_config": {"version": 2}}])
+def test_another_way_to_spread_the_run_leaves_only_the_timeout(other):
+    assert given(**OPTIONS, **other) == {"ddp_timeout": 7200}
+    assert any("ddp: cannot be used with" in text for text in complaints(ddp=True, **other))
+    assert complaints(ddp=False, **other) == []

@@ -1,0 +1,55 @@
+"""Which parameters are trained."""
+
+import pytest
+from tests.helpers import make_run, messages
+
+from newt.features.freeze import split, what_is_wrong
+
+LORA = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("^lm_head.weight$", ("^lm_head.weight$", None)),
+        ("model.layers.2[0-9]+.mlp", ("model.layers.2[0-9]+.mlp", None)),
+        ("embed$[:32000]", ("embed$", (0, 32000))),
+        ("embed[32000:]", ("embed", (32000, None))),
+        ("embed[3:5]", ("embed", (3, 5))),
+        ("embed[7]", ("embed", (7, 8))),
+        ("layers.[0-9]", ("layers.[0-9]", None)),
+    ],
+)
+def test_an_expression_may_end_with_rows(pattern, expected):
+    assert split(pattern) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("w[5:5]", "the range of rows in 'w[5:5]' is empty."),
+        ("w[5:2]", "the range of rows in 'w[5:2]' is empty."),
+        ("w(", "'w(' is not a regular expression: missing ), unterminated subpattern at position 1."),
+        (r"^model\.language_model\..*", ""),
+        ("^model.language_model.*", ""),
+    ],
+)
+def test_what_is_wrong_is_said(pattern, expected):
+    assert what_is_wrong(pattern) == expected
+    found = messages(unfrozen_parameters=["ok", pattern])
+    assert found == ([f"unfrozen_parameters.1: {expected}"] if expected else [])
+
+
+def test_conflicts():
+    adapter = "unfrozen_parameters: would freeze the adapter."
+    assert [text.startswith(adapter) for text in messages(**LORA, unfrozen_parameters=["lm_head"])] == [True]
+    decay = "unfrozen_parameters: weight decay also shrinks the rows that are not named. Set weight_decay: 0."
+    assert messages(unfrozen_parameters=["w[:5]"], weight_decay=0.1) == [decay]
+    assert messages(unfrozen_parameters=["w[:5]"]) == messages(unfrozen_parameters=["w"], weight_decay=0.1) == []
+    assert messages(**LORA, freeze_mm_modules=True) == []
+
+
+def test_it_joins_the_plan_only_when_asked():
+    assert len(make_run(unfrozen_parameters=["w"]).load_plan().prepare) == 1
+    assert len(make_run(unfrozen_parameters=[], freeze_mm_modules=False).load_plan().prepare) == 0
+    assert messages(unfrozen_parameters=[], freeze_mm_modules=False) == []

@@ -1,0 +1,34 @@
+"""LISA: few layers are trained at a time."""
+
+import pytest
+from tests.helpers import complaints
+
+from newt.extend import Facts
+
+LORA = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"lisa_n_layers": 2, "lisa_step_interval": 20}, []),
+        ({"lisa_n_layers": 2}, ["lisa_step_interval: is missing. lisa_n_layers needs it."]),
+        ({"lisa_step_interval": 2}, ["lisa_n_layers: is missing. lisa_step_interval needs it."]),
+        ({"lisa_layers_attribute": "model.layers"}, []),
+        (
+            {**LORA, "lisa_n_layers": 2, "lisa_step_interval": 20},
+            ["lisa_n_layers: cannot be used with adapter. Remove one."],
+        ),
+    ],
+)
+def test_rules(keys, expected):
+    found = complaints(**keys)
+    assert len(found) == len(expected), found
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True)), found
+
+
+def test_lisa_cannot_draw_more_layers_than_there_are():
+    facts = Facts(known=True, cpu_bf16=True, model={"model_type": "llama", "num_hidden_layers": 4})
+    keys = {"lisa_n_layers": 5, "lisa_step_interval": 20}
+    assert complaints(facts, **keys) == ["lisa_n_layers: the model has only 4 layers. Make it smaller."]
+    assert complaints(facts, **{**keys, "lisa_n_layers": 4}) == []

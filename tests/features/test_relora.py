@@ -1,0 +1,27 @@
+"""ReLoRA: merge and restart."""
+
+import pytest
+from tests.helpers import complaints
+
+LORA = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
+RELORA = {**LORA, "relora": True, "jagged_restart_steps": 100}
+FSDP = {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": True}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (RELORA, []),
+        ({"relora": False}, []),
+        ({**LORA, "relora": True}, ["relora: needs jagged_restart_steps. For example 200."]),
+        ({"relora": True, "jagged_restart_steps": 100}, ["relora: needs a LoRA adapter. Set adapter: lora."]),
+        ({**RELORA, "lr_scheduler": "one_cycle"}, ["relora: cannot be used with one_cycle."]),
+        ({**RELORA, "deepspeed": {"zero_optimization": {"stage": 1}}}, ["relora: cannot be used with deepspeed."]),
+        ({**RELORA, **FSDP}, ["relora: cannot be used with fsdp_config. Remove one."]),
+        ({**LORA, "relora_prune_ratio": 0.5}, ["relora_prune_ratio: has no effect: relora is not on."]),
+    ],
+)
+def test_rules(keys, expected):
+    found = complaints(**keys)
+    assert len(found) == len(expected), found
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True)), found

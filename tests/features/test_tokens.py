@@ -1,0 +1,67 @@
+"""The tokenizer's less common settings."""
+
+import pytest
+from tests.helpers import make_run, messages
+
+from newt.extend import Facts
+from newt.features.tokens import Tokens
+
+LORA = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
+COMING = "is known, but Newt does not support it yet."
+MISTRAL = {"tokenizer_use_mistral_common": True}
+OTHER = "cannot be used with a tokenizer of mistral-common."
+
+
+def said(facts=Facts(), **keys):  # noqa: B008
+    run = make_run(facts, **keys)
+    return [str(problem) for part in run.parts if isinstance(part, Tokens) for problem in part.check()]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (MISTRAL, []),
+        ({**MISTRAL, "chat_template": "chatml"}, [f"chat_template: {OTHER}"]),
+        ({**MISTRAL, "tokens": ["<a>"]}, [f"tokens: {OTHER}"]),
+        ({**MISTRAL, "special_tokens": {"pad_token": "<p>"}}, [f"special_tokens: {OTHER}"]),
+        ({**MISTRAL, "added_tokens_overrides": {5: "<a>"}}, [f"added_tokens_overrides: {OTHER}"]),
+        ({**MISTRAL, "processor_kwargs": {"a": 1}}, [f"processor_kwargs: {OTHER}"]),
+        ({**MISTRAL, "eot_tokens": ["<e>"]}, [f"eot_tokens: {OTHER}"]),
+        ({"base_model": "mistralai/Magistral-Small-2506"}, ["base_model: Magistral models were trained with"]),
+        ({"base_model": "mistralai/Magistral-Small-2506", "tokenizer_use_mistral_common": False}, []),
+        ({"added_tokens_overrides": {128: "<a>", 129: "<b>"}}, []),
+        ({"added_tokens_overrides": {128: "<a>", 129: "<a>"}}, ["added_tokens_overrides: '<a>' is given to several"]),
+        ({**LORA, "fix_untrained_tokens": [5], "peft_trainable_token_indices": [5]}, []),
+        (
+            {**LORA, "fix_untrained_tokens": [7, 5], "peft_trainable_token_indices": [5]},
+            ["fix_untrained_tokens: token 7 would not be trained. Add it to peft_trainable_token_indices."],
+        ),
+        (
+            {**LORA, "fix_untrained_tokens": 7, "peft_trainable_token_indices": {"embed_tokens": [5]}},
+            ["fix_untrained_tokens: token 7 would not be trained."],
+        ),
+        ({"fix_untrained_tokens": 7}, []),
+    ],
+)
+def test_rules(keys, expected):
+    found = said(**keys)
+    assert len(found) == len(expected), found
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True)), found
+
+
+def test_mistral_common_must_be_installed():
+    assert said(Facts(known=True), **MISTRAL) == [
+        "tokenizer_use_mistral_common: needs the package mistral-common. Install it."
+    ]
+    assert said(Facts(known=True, packages={"mistral-common": "1.8"}), **MISTRAL) == []
+
+
+@pytest.mark.parametrize("key", ["tokenizer_use_mistral_common", "embeddings_skip_upcast"])
+def test_off_is_never_a_problem(key):
+    assert messages(**{key: False}) == []
+    assert messages(**{key: True}) == [f"{key}: {COMING}"]
+
+
+def test_the_template_file_is_saved_unless_told_otherwise():
+    assert messages(tokenizer_save_jinja_files=True) == []
+    assert messages(tokenizer_save_jinja_files=False) == [f"tokenizer_save_jinja_files: {COMING}"]
