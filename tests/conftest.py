@@ -90,6 +90,8 @@ def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with path.open("w") as file:
         for i in range(64):
             answer = "The answer is " + " ".join(str(i + k) for k in range(1 + i % 7)) + "."
-            row = {"messages": [{"role": "user", "content": f"Count from {i}."}, {"role": "assistant", "content": answer}]}
+            row = {
+                "messages": [{"role": "user", "content": f"Count from {i}."}, {"role": "assistant", "content": answer}]
+            }
             file.write(json.dumps(row) + "\n")
     return path

@@ -37,7 +37,8 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
-    "check": Entry("check", "Before training", "Say everything that is wrong with a config. Reads no weights."),
+    "check": Entry("check", "Before training", "Say everything that is wrong with a config."),
+    "config-explain": Entry("config_explain", "Before training", "Say where the value of every key comes from."),
     "inspect": Entry("inspect", "Before training", "Show which tokens will be trained, and why."),
     "preprocess": Entry("preprocess", "Before training", "Tokenize the data into the cache, with a summary."),
     "train": Entry("train", "Training", "Train what the config describes."),
@@ -46,6 +47,10 @@ COMMANDS: dict[str, Entry] = {
     "merge-lora": Entry("merge_lora", "After training", "Merge an adapter into its base model."),
     "import-gguf": Entry("import_gguf", "Tools", "Turn a GGUF file into a model folder."),
     "config-schema": Entry("config_schema", "Tools", "Print every key with its type, default and meaning."),
+    "config-migrate": Entry("config_migrate", "Tools", "Give older keys of a config today's names."),
+    "fetch": Entry("fetch", "Tools", "Copy the examples, DeepSpeed configs or docs."),
+    "agent-docs": Entry("agent_docs", "Tools", "Print pages for coding agents, and for people in a hurry."),
+    "completion": Entry("completion", "Tools", "Print the completion script of a shell."),
 }
 
 
@@ -99,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         env.load_file(Path(".env"))
+        env.set_allocator()
+        env.set_process_defaults()
         code = newt.main(args, prog_name="newt", standalone_mode=False)
     except NewtError as error:
         if "--debug" in args:

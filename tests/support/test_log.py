@@ -71,3 +71,18 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys
     text = capsys.readouterr().err
     assert "Tokenizing" in text
     assert "4/4" in text
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [("", "note warning"), ("info", "note warning"), ("WARNING", "warning"), ("ERROR", ""), ("?", "note warning")],
+)
+def test_the_level_hides_remarks_and_warnings(monkeypatch, capsys, level, shown):
+    log.warn.cache_clear()
+    monkeypatch.setenv("NEWT_LOG_LEVEL", level)
+    log.note("a note")
+    log.warn("something")
+    log.say("a result")
+    streams = capsys.readouterr()
+    assert [word for word in ("note", "warning") if word in streams.err] == shown.split()
+    assert streams.out == "a result\n"

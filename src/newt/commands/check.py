@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from newt.commands.assume import assume_option
 from newt.commands.options import config_command
 
 INVALID, UNSUPPORTED = 2, 3
@@ -16,7 +17,8 @@ INVALID, UNSUPPORTED = 2, 3
 
 @config_command("check")
 @click.option("--no-facts", is_flag=True, help="Do not look at this machine, the dataset files and the model.")
-def command(config: str, overrides: dict[str, Any], no_facts: bool) -> None:
+@assume_option
+def command(config: str, overrides: dict[str, Any], no_facts: bool, assume: dict[str, Any] | None) -> None:
     """Say everything that is wrong with a config, one line for each problem.
 
     Exit code 0: nothing is wrong (warnings may be printed); 2: something is; 3: all that is wrong is that Newt does
@@ -24,7 +26,7 @@ def command(config: str, overrides: dict[str, Any], no_facts: bool) -> None:
     """
     from newt.commands.shared import find_problems
 
-    _, problems = find_problems(config, overrides, facts=not no_facts)
+    _, problems = find_problems(config, overrides, facts=not no_facts, assume=assume)
     for problem in problems:
         label = "warning: " if problem.kind == "warning" else ""
         click.secho(f"{label}{problem}", fg=_COLOURS[problem.kind])

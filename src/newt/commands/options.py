@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
+
+WORDS, PASSED = "newt.words", "newt.passed"
+"""Where the context of a command with a launcher keeps its words before and behind ``--``."""
 
 EPILOG = "Any key of the config can follow as an option: --lora-r 8, --no-sample-packing, --datasets.0.split train."
 
@@ -42,16 +46,41 @@ def parse_overrides(args: Sequence[str]) -> dict[str, Any]:
 class ConfigCommand(click.Command):
     """A command that reads CONFIG and passes on every option that it does not know."""
 
+    has_launcher = False
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what stands behind ``--`` for the launcher, if the command has one."""
+        if self.has_launcher:
+            at = args.index("--") if "--" in args else len(args)
+            ctx.meta[WORDS], ctx.meta[PASSED] = tuple(args[:at]), tuple(args[at + 1 :])
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The command's own options, then the keys of the config."""
+        found = super().shell_complete(ctx, incomplete)
+        if not incomplete.startswith("--"):
+            return found
+        from newt.registry import sections
+
+        known = {item.value for item in found}
+        keys = {"--" + key.replace("_", "-") for section in sections() for key in section.model_fields} - known
+        return [*found, *(CompletionItem(key) for key in sorted(keys) if key.startswith(incomplete))]
+
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show what stands for the overrides."""
         formatter.write_usage(ctx.command_path, "CONFIG [OPTIONS] [--any-key VALUE ...]")
 
 
-def config_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+def _config_files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+def config_command(name: str, *, launcher: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a function a command ``newt NAME CONFIG [--any-key value ...]``.
 
     The function gets ``config`` (a path, as text) and ``overrides`` (see :func:`parse_overrides`), besides its own
-    options.
+    options. With ``launcher``, what stands behind ``--`` is kept for :func:`newt.commands.launcher.relaunch`.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -63,8 +92,42 @@ def config_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
         settings = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
         command = click.command(name, cls=ConfigCommand, context_settings=settings, epilog=EPILOG)
-        config = click.argument("config", metavar="CONFIG", type=click.UNPROCESSED)
+        config = click.argument("config", metavar="CONFIG", type=click.UNPROCESSED, shell_complete=_config_files)
         arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-        return command(config(arguments(run)))
+        made = command(config(arguments(run)))
+        made.has_launcher = launcher
+        return made
 
     return decorate
+
+
+class Debug(NamedTuple):
+    """What the debug options ask for.
+
+    Attributes:
+        examples: tokenized rows to show first.
+        text_only: show them without ids.
+        traceback: show the traceback of an error.
+    """
+
+    examples: int
+    text_only: bool
+    traceback: bool
+
+
+def debug_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options ``--debug``, ``--debug-text-only`` and ``--debug-num-examples``; see :func:`split_options`."""
+    for option in (
+        click.option("--debug-num-examples", type=click.IntRange(0), metavar="N", help="Show N tokenized examples."),
+        click.option("--debug-text-only", is_flag=True, help="Show a tokenized example, without ids."),
+        click.option("--debug", is_flag=True, help="Show a tokenized example, and the traceback of an error."),
+    ):
+        function = option(function)
+    return function
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[Debug, dict[str, Any]]:
+    """What :func:`debug_options` gave, and all other options."""
+    rest = dict(options)
+    full, text, number = (rest.pop(name) for name in ("debug", "debug_text_only", "debug_num_examples"))
+    return Debug(int(full or text) if number is None else number, text and not full, full), rest

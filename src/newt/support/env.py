@@ -1,4 +1,25 @@
-"""The only place that reads or writes environment variables."""
+"""The only place that reads or writes environment variables.
+
+Newt's own variables begin with ``NEWT_``; the same names with ``AXOLOTL_`` are read too, after them.
+
+=============================  =====================================================================================
+Variable                       Meaning
+=============================  =====================================================================================
+NEWT_DATASET_NUM_PROC          Processes that tokenize, when ``dataset_num_proc`` is not set. Older name:
+                               NEWT_DATASET_PROCESSES. Then RUNPOD_CPU_COUNT, then the cores of this process.
+NEWT_LOG_LEVEL                 WARNING: no remarks. ERROR: no warnings either. Default: INFO.
+NEWT_IS_PREPROCESS             Set to 1 by ``newt preprocess``, for code of the user that wants to know.
+NEWT_DO_NOT_TRACK              Accepted, and without effect: Newt sends nothing. The same holds for DO_NOT_TRACK.
+NO_COLOR                       No colours.
+HF_HUB_OFFLINE                 Nothing is asked of the Hub; also TRANSFORMERS_OFFLINE.
+CUDA_VISIBLE_DEVICES           The GPUs that are counted.
+WORLD_SIZE RANK LOCAL_RANK     Set by a launcher: number of processes, this one's number, its number on the machine.
+PYTORCH_ALLOC_CONF             Set to expandable_segments:True unless it, or PYTORCH_CUDA_ALLOC_CONF, is set.
+TOKENIZERS_PARALLELISM         Set to false where tokenizing runs in several processes.
+=============================  =====================================================================================
+
+A file ``.env`` in the current folder sets variables that are not set yet.
+"""
 
 import os
 from pathlib import Path
@@ -21,9 +42,34 @@ def flag(name: str) -> bool:
     return read(name).strip().lower() in _TRUE
 
 
+def mark_preprocess() -> None:
+    """Say to code of the user that data is prepared, not trained on."""
+    os.environ["NEWT_IS_PREPROCESS"] = "1"
+
+
+def set_allocator() -> None:
+    """Let torch's CUDA allocator grow its segments, which wastes less memory, unless the user chose otherwise."""
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        set_default("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+
+def launched() -> bool:
+    """Whether a launcher started this process."""
+    return "LOCAL_RANK" in os.environ
+
+
 def set_default(name: str, value: str) -> None:
     """Set a variable for this process and its children unless the user did."""
     os.environ.setdefault(name, value)
+
+
+def set_process_defaults() -> None:
+    """What a process that computes should have, before torch is loaded. The user's own values stay."""
+    set_default("TOKENIZERS_PARALLELISM", "false")
+    set_default("XFORMERS_IGNORE_FLASH_VERSION_CHECK", "1")
+    set_default("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    # Threads that spin while they wait take the cores from the work, as soon as anything else runs on the machine.
+    set_default("OMP_WAIT_POLICY", "passive")
 
 
 def world_size() -> int:

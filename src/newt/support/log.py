@@ -16,6 +16,10 @@ QUIET_SECONDS = 10.0
 DIM, YELLOW, RESET = "\x1b[2m", "\x1b[33m", "\x1b[0m"
 
 
+INFO, WARNING, ERROR = 20, 30, 40
+LEVELS = {"DEBUG": 10, "INFO": INFO, "WARNING": WARNING, "WARN": WARNING, "ERROR": ERROR, "CRITICAL": 50}
+
+
 def say(text: str) -> None:
     """Print a result to stdout."""
     if env.rank() == 0:
@@ -24,13 +28,20 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Print a remark to stderr."""
-    _to_stderr(text, DIM)
+    if _level() <= INFO:
+        _to_stderr(text, DIM)
 
 
 @cache
 def warn(text: str) -> None:
     """Print a warning to stderr, the same text only once."""
-    _to_stderr(f"warning: {text}", YELLOW)
+    if _level() <= WARNING:
+        _to_stderr(f"warning: {text}", YELLOW)
+
+
+def _level() -> int:
+    """``NEWT_LOG_LEVEL`` as a number; an unknown name means INFO."""
+    return LEVELS.get(env.setting("LOG_LEVEL").strip().upper(), INFO)
 
 
 def _to_stderr(text: str, colour: str) -> None:

@@ -1,0 +1,126 @@
+"""What every command does first: read the config, look at the machine, report what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from newt.config.core import Data
+from newt.config.load import load
+from newt.config.overrides import infer, parse
+from newt.config.section import Config, ConfigError, Problem
+from newt.config.source import Source as ReadSource
+from newt.config.source import read
+from newt.extend import Facts, Feature
+from newt.registry import EntryType, Run, sections
+from newt.support.log import warn
+
+Source = str | Path | Mapping[str, Any] | ReadSource
+Overrides = Mapping[str, Any] | Sequence[str]
+
+
+def find_problems(
+    source: Source,
+    overrides: Overrides = (),
+    *,
+    facts: bool = True,
+    writes: bool = False,
+    assume: Mapping[str, Any] | None = None,
+) -> tuple[Run | None, list[Problem]]:
+    """Read a config and collect everything that is wrong with it, sorted by line. Torch-free.
+
+    Args:
+        source: a YAML file, a folder with one, a web address, or a mapping.
+        overrides: dotted keys that replace those of the file.
+        facts: also look at this machine, the files and the model's config.
+        writes: the command starts a new run, so ``output_dir`` must not hold another one.
+        assume: facts of another machine, which replace those of this one (see ``commands.assume``).
+    """
+    found = read(source)
+    parts, problems = plugin_parts(found, overrides)
+    loaded = load(found, overrides, sections=sections(parts), entry_type=EntryType())
+    problems += loaded.problems
+    if loaded.config is None:
+        return None, problems
+    cfg = loaded.config
+    run = Run(cfg, look(cfg, assume) if facts else Facts(), parts)
+    known = {key for problem in problems for key in problem.keys}
+    later = [*run.problems(), *(outside(cfg, writes) if facts else ())]
+    problems += [problem for problem in later if not known & set(_with_parents(problem.keys))]
+    return run, sorted(dict.fromkeys(problems), key=_by_place)
+
+
+def open_run(source: Source, overrides: Overrides = (), *, writes: bool = False) -> Run:
+    """Read a config that must be right; print its warnings.
+
+    Raises:
+        ConfigError: with all problems.
+    """
+    run, problems = find_problems(source, overrides, writes=writes)
+    wrong = [problem for problem in problems if problem.kind != "warning"]
+    if wrong or run is None:
+        raise ConfigError(wrong)
+    for problem in problems:
+        warn(str(problem))
+    return run
+
+
+def plugin_parts(found: ReadSource, overrides: Overrides) -> tuple[tuple[type[Feature], ...], list[Problem]]:
+    """The Parts that ``plugins`` names in a file that is read and its overrides, imported before the keys are read."""
+    value = (found.values or {}).get("plugins")
+    for override in parse(overrides):
+        if override.parts == ("plugins",):
+            value = infer(override.value) if isinstance(override.value, str) else override.value
+    if not isinstance(value, list | tuple) or not any(isinstance(name, str) and "." in name for name in value):
+        return (), []
+    from newt.plugins import load_plugins
+    from newt.registry import FEATURES, METHODS
+
+    parts, problems = load_plugins(value, sections(), [part.name for part in (*METHODS, *FEATURES)])
+    return parts, [replace(problem, where=found.where(problem.keys[0])) for problem in problems]
+
+
+def look(cfg: Config, assume: Mapping[str, Any] | None = None) -> Facts:
+    """What is true of this machine (or of the one that is assumed), the base model and the datasets."""
+    from newt.data.preflight import first_columns
+    from newt.models.facts import gather
+
+    columns = {}
+    for key, entry in _entries(cfg):
+        found = first_columns(entry)
+        if found is not None:
+            columns[key] = tuple(found)
+    return replace(gather(cfg), columns=columns, **(assume or {}))
+
+
+def outside(cfg: Config, writes: bool) -> Iterable[Problem]:
+    """Problems of files and folders that the config names."""
+    from newt.data.preflight import problems as data_problems
+    from newt.models.facts import problems as model_problems
+    from newt.training.outputs import problems as output_problems
+
+    yield from model_problems(cfg)
+    for key, entry in _entries(cfg):
+        yield from data_problems(entry, key, cfg)
+    for problem in output_problems(cfg):
+        yield problem if writes else replace(problem, kind="warning")
+
+
+def _entries(cfg: Config) -> Iterable[tuple[str, Any]]:
+    for key, entries in (("datasets", cfg[Data].datasets), ("test_datasets", cfg[Data].test_datasets)):
+        for number, entry in enumerate(entries or ()):
+            yield f"{key}.{number}", entry
+
+
+def _with_parents(keys: Iterable[str]) -> Iterable[str]:
+    """Dotted keys and all keys above them."""
+    for key in keys:
+        while key:
+            yield key
+            key = key.rpartition(".")[0]
+
+
+def _by_place(problem: Problem) -> tuple[str, int]:
+    return (problem.where.file, problem.where.line) if problem.where else ("", 0)

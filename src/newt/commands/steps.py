@@ -1,0 +1,62 @@
+"""Steps that several commands share: from a run to its tokenizer, data, model and trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from newt.commands.options import Debug
+from newt.config.core import RunControl, Template
+from newt.registry import Run
+
+if TYPE_CHECKING:
+    from newt.data.prepare import Datasets
+
+
+def open_tokenizer(run: Run) -> Any:
+    """Load the tokenizer with the chat template that the run trains with, so that it is saved with the model."""
+    from newt.data.template import resolve_template
+    from newt.models.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(run.cfg)
+    chat = [fmt.entry for fmt in (*run.formats, *run.eval_formats) if fmt.name == "chat_template"]
+    if chat or run.cfg[Template].chat_template:
+        tokenizer.chat_template = resolve_template((chat or [fmt.entry for fmt in run.formats])[0], run.cfg, tokenizer)
+    return tokenizer
+
+
+def say_examples(run: Run, debug: Debug) -> None:
+    """Print the first tokenized rows, as the debug options ask: which tokens are trained, why, and their ids."""
+    if not debug.examples:
+        return
+    import sys
+
+    from newt.data.look import explain_rows
+    from newt.report.terminal import show_rows
+    from newt.support.log import say
+
+    for row in explain_rows(run.data_plan(), open_tokenizer(run), debug.examples):
+        say(show_rows([row], color=sys.stdout.isatty()).rstrip("\n"))
+        if not debug.text_only:
+            say("token(label, id): " + " ".join(f"{text!r}({label}, {id_})" for text, id_, label, *_ in row["tokens"]))
+
+
+def prepare_data(
+    run: Run, *, force: bool = False, explain: Callable[[str], None] | None = None
+) -> tuple[Any, Datasets]:
+    """Tokenizer and token rows of a run."""
+    from newt.data.prepare import prepare
+
+    tokenizer = open_tokenizer(run)
+    return tokenizer, prepare(run.data_plan(), tokenizer, force=force, explain=explain)
+
+
+def trained_in(run: Run) -> Path | None:
+    """The folder of the run's trained adapter or model: ``lora_model_dir``, else ``output_dir`` if it holds one."""
+    from newt.features.lora import LoraSettings
+
+    given = run.cfg[LoraSettings].lora_model_dir
+    folder = Path(given or run.cfg[RunControl].output_dir)
+    name = "adapter_config.json" if run.cfg[LoraSettings].adapter else "config.json"
+    return folder if (folder / name).is_file() else None
