@@ -13,7 +13,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-floor check docs bench clean
+.PHONY: help setup quickstart test test-network test-floor check docs bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -34,7 +34,10 @@ quickstart: setup  ## train a small model on this machine, from download to merg
 	@bash examples/quickstart/run.sh
 
 test: setup  ## run the whole test suite, offline (TESTS=tests/data for a part of it)
-	$(PYTEST) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	$(PYTEST) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not network" $(TESTS)
+
+test-network: setup  ## run the tests that ask a package registry; they skip themselves when it does not answer
+	$(PYTEST) $(BIN)/python -m pytest -m network tests/network
 
 # The oldest transformers that Newt supports; what transformers pins itself follows it.
 test-floor:  ## run the suite with the oldest supported transformers, in a venv of its own
@@ -42,7 +45,7 @@ test-floor:  ## run the suite with the oldest supported transformers, in a venv 
 	grep -vE '^(transformers|tokenizers|huggingface-hub)==' constraints.txt > $(FLOOR)/constraints.txt
 	$(FLOOR)/bin/python -m pip install --quiet $(PIP_ARGS) -c $(FLOOR)/constraints.txt torch
 	$(FLOOR)/bin/python -m pip install --quiet $(PIP_ARGS) -c $(FLOOR)/constraints.txt -e '.[dev]' 'transformers==5.17.*'
-	$(PYTEST) $(FLOOR)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	$(PYTEST) $(FLOOR)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not network" $(TESTS)
 
 check: setup  ## lint, types, layers, house rules, and generated pages
 	$(BIN)/ruff check .
@@ -50,6 +53,10 @@ check: setup  ## lint, types, layers, house rules, and generated pages
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports
 	$(BIN)/python scripts/check_house.py
+	$(BIN)/python scripts/generate_docs.py --check
+
+docs: setup  ## write the pages that are made from the code
+	$(BIN)/python scripts/generate_docs.py
 
 bench: setup  ## run the benchmarks; each prints ratios against a baseline
 	@for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
