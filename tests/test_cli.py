@@ -231,3 +231,18 @@ def test_a_dotenv_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run("--version") == 0
     assert os.environ["NEWT_TEST_SET"] == "before"
     assert os.environ["NEWT_TEST_NEW"] == "new"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["quantize", "c.yml"], "the command quantize is known, but Newt does not support it yet."),
+        (["inference", "c.yml", "--gradio"], "--gradio is known, but Newt does not support it yet."),
+        (["train", "c.yml", "--cloud", "cloud.yml"], "--cloud is known, but Newt does not support it yet."),
+    ],
+)
+def test_commands_and_options_to_come_are_refused_by_name(arguments, text, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert text in capsys.readouterr().err

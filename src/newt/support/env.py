@@ -47,12 +47,6 @@ def mark_preprocess() -> None:
     os.environ["NEWT_IS_PREPROCESS"] = "1"
 
 
-def set_allocator() -> None:
-    """Let torch's CUDA allocator grow its segments, which wastes less memory, unless the user chose otherwise."""
-    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
-        set_default("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-
-
 def launched() -> bool:
     """Whether a launcher started this process."""
     return "LOCAL_RANK" in os.environ
@@ -67,7 +61,9 @@ def set_process_defaults() -> None:
     """What a process that computes should have, before torch is loaded. The user's own values stay."""
     set_default("TOKENIZERS_PARALLELISM", "false")
     set_default("XFORMERS_IGNORE_FLASH_VERSION_CHECK", "1")
-    set_default("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        # Segments of the CUDA allocator that grow waste less memory.
+        set_default("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     # Threads that spin while they wait take the cores from the work, as soon as anything else runs on the machine.
     set_default("OMP_WAIT_POLICY", "passive")
 
