@@ -40,15 +40,24 @@ THIS = "scripts/check_house.py"
 Rule = Callable[[Path], Iterator[str]]
 
 
+def untracked(root: Path) -> Iterator[str]:
+    """Files of an unpacked archive, which has no git: all but hidden folders and what commands make."""
+    made = {"quickstart", "dist", "build", "last_run_prepared"}
+    for path in root.rglob("*"):
+        parts = path.relative_to(root).parts
+        if not parts[0].startswith(".") and parts[0] not in made and "__pycache__" not in parts:
+            yield "/".join(parts)
+
+
+def in_git(root: Path) -> list[str]:
+    """Files that are in the repository or would be added to it."""
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+
+
 def tracked(root: Path, *suffixes: str) -> Iterator[Path]:
-    """Files that are in the repository or would be added to it, sorted; all of them where there is no git."""
-    answer = subprocess.run(
-        ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    names = answer.stdout.split("\0") if answer.returncode == 0 else [str(p.relative_to(root)) for p in root.rglob("*")]
+    """Files that belong to the project, sorted; with suffixes, only those that end so."""
+    names = in_git(root) if (root / ".git").exists() else untracked(root)
     for name in sorted(set(names)):
         path = root / name
         if path.is_file() and (not suffixes or path.suffix in suffixes):

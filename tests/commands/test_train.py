@@ -39,8 +39,9 @@ def test_the_main_job(newt, write_config, tmp_path, monkeypatch):
     assert len(samples) == 3
     assert all({"prompt", "reference", "before", "after"} <= set(sample) for sample in samples)
 
-    code, out, _ = newt("evaluate", config)
+    code, out, err = newt("evaluate", config)
     assert code == 0
+    assert "holds another run" not in err
     with (run / "eval_summary.csv").open() as file:
         table = {row["metric"]: row for row in csv.DictReader(file)}
     assert float(table["loss"]["validation"]) == pytest.approx(record["result"]["eval"]["eval_loss"], abs=1e-5)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline import FakeTokenizer, Ids, config, plan_of, write_ids
+from tests.data.pipeline import FakeTokenizer, Ids, config, plan_of, write_ids
 
 from newt.config.core import Dataset
 from newt.data import cache
@@ -133,7 +133,7 @@ def test_a_change_of_the_layout_or_the_code_misses(monkeypatch: pytest.MonkeyPat
 
 
 FORMAT = """
-from pipeline import Ids
+from tests.data.pipeline import Ids
 class Mine(Ids):
     def __call__(self, row):
         return super().__call__({**row, "ids": row["ids"] + [%d]})

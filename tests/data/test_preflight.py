@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline import config, write_jsonl
+from tests.data.pipeline import config, write_jsonl
 
 from newt.config.core import Dataset
 from newt.data.preflight import first_columns, problems

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline import FakeTokenizer, HandsThrough, Ids, config, plan_of, write_ids, write_jsonl
+from tests.data.pipeline import FakeTokenizer, HandsThrough, Ids, config, plan_of, write_ids, write_jsonl
 
 from newt.config.core import Dataset
 from newt.data.encode import without_none

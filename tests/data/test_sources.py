@@ -13,7 +13,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pipeline import config, write_jsonl
+from tests.data.pipeline import config, write_jsonl
 
 from newt.config.core import Dataset
 from newt.data import records

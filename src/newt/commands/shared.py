@@ -26,7 +26,7 @@ def find_problems(
     overrides: Overrides = (),
     *,
     facts: bool = True,
-    writes: bool = False,
+    writes: bool | None = False,
     assume: Mapping[str, Any] | None = None,
 ) -> tuple[Run | None, list[Problem]]:
     """Read a config and collect everything that is wrong with it, sorted by line. Torch-free.
@@ -35,7 +35,8 @@ def find_problems(
         source: a YAML file, a folder with one, a web address, or a mapping.
         overrides: dotted keys that replace those of the file.
         facts: also look at this machine, the files and the model's config.
-        writes: the command starts a new run, so ``output_dir`` must not hold another one.
+        writes: the command starts a new run, so ``output_dir`` must not hold another one; False: it would be said as a
+            warning; None: the command needs the run that is there.
         assume: facts of another machine, which replace those of this one (see ``commands.assume``).
     """
     found = read(source)
@@ -58,7 +59,7 @@ def open_run(source: Source, overrides: Overrides = (), *, writes: bool = False)
     Raises:
         ConfigError: with all problems.
     """
-    run, problems = find_problems(source, overrides, writes=writes)
+    run, problems = find_problems(source, overrides, writes=writes or None)
     wrong = [problem for problem in problems if problem.kind != "warning"]
     if wrong or run is None:
         raise ConfigError(wrong)
@@ -95,7 +96,7 @@ def look(cfg: Config, assume: Mapping[str, Any] | None = None) -> Facts:
     return replace(gather(cfg), columns=columns, **(assume or {}))
 
 
-def outside(cfg: Config, writes: bool) -> Iterable[Problem]:
+def outside(cfg: Config, writes: bool | None) -> Iterable[Problem]:
     """Problems of files and folders that the config names."""
     from newt.data.preflight import problems as data_problems
     from newt.models.facts import problems as model_problems
@@ -104,7 +105,7 @@ def outside(cfg: Config, writes: bool) -> Iterable[Problem]:
     yield from model_problems(cfg)
     for key, entry in _entries(cfg):
         yield from data_problems(entry, key, cfg)
-    for problem in output_problems(cfg):
+    for problem in output_problems(cfg) if writes is not None else ():
         yield problem if writes else replace(problem, kind="warning")
 
 
