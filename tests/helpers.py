@@ -7,7 +7,8 @@ from typing import Any
 from newt.config.load import load
 from newt.config.section import Config
 from newt.extend import Facts
-from newt.registry import EntryType, Run, sections
+from newt.registry import sections
+from newt.run import EntryType, Run
 
 MINIMAL: dict[str, Any] = {
     "base_model": "some/model",

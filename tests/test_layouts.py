@@ -5,7 +5,8 @@ from tests.helpers import MINIMAL, make_run, messages
 
 from newt.config.load import load
 from newt.layouts import FORMATS, format_of
-from newt.registry import METHODS, EntryType, sections
+from newt.registry import METHODS, sections
+from newt.run import EntryType
 
 DPO = {"rl": "dpo"}
 KTO = {"rl": "kto"}

@@ -11,7 +11,8 @@ from newt import cli
 from newt.commands.agent_docs import TOPICS, page, title
 from newt.config.pending import PENDING, PENDING_ENTRY
 from newt.config.rename import REMOVED, RENAMED
-from newt.registry import EntryType, sections
+from newt.registry import sections
+from newt.run import EntryType
 
 
 def test_the_list_has_every_topic_with_its_title(newt):

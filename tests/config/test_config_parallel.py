@@ -7,7 +7,8 @@ from tests.helpers import MINIMAL, make_config
 
 from newt.config.load import Loaded, load
 from newt.config.parallel import Fsdp, Mesh
-from newt.registry import EntryType, sections
+from newt.registry import sections
+from newt.run import EntryType
 
 
 def read(**block: object) -> Loaded:

@@ -10,7 +10,8 @@ import pytest
 from newt.config.load import owners
 from newt.config.pending import NESTED, ON_BY_DEFAULT, PENDING, PENDING_ENTRY
 from newt.config.rename import REMOVED, RENAMED
-from newt.registry import EntryType, sections
+from newt.registry import sections
+from newt.run import EntryType
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "spec" / "01-config.md"
 KEY = r"[a-z][a-z0-9_]+"

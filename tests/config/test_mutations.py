@@ -11,7 +11,8 @@ from newt.config.load import load, nested_sections
 from newt.config.pending import PENDING, PENDING_ENTRY
 from newt.config.rename import REMOVED, RENAMED
 from newt.config.section import Problem
-from newt.registry import EntryType, entry_types, sections
+from newt.registry import entry_types, sections
+from newt.run import EntryType
 
 
 def swap(key: str) -> str:

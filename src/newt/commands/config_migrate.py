@@ -216,7 +216,8 @@ def _meaning(config: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved value of every key, in today's keys; relative paths play no part in it."""
     from newt.config.load import load
     from newt.features.attention import FLAGS
-    from newt.registry import EntryType, sections
+    from newt.registry import sections
+    from newt.run import EntryType
 
     loaded = load(values, (), sections=sections(), entry_type=EntryType())
     assert loaded.config is not None, config

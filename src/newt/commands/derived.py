@@ -11,7 +11,7 @@ from newt.features.lora import LoraSettings
 from newt.features.packing import Packing
 from newt.features.precision import Precision
 from newt.features.schedules import Schedules, ScheduleSettings
-from newt.registry import Run
+from newt.run import Run
 from newt.support import env
 
 

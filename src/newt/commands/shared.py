@@ -14,7 +14,8 @@ from newt.config.section import Config, ConfigError, Problem
 from newt.config.source import Source as ReadSource
 from newt.config.source import read
 from newt.extend import Facts, Feature
-from newt.registry import EntryType, Run, sections
+from newt.registry import sections
+from newt.run import EntryType, Run
 from newt.support.log import warn
 
 Source = str | Path | Mapping[str, Any] | ReadSource

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from newt.commands.options import Debug
 from newt.config.core import RunControl, Template
-from newt.registry import Run
+from newt.run import Run
 
 if TYPE_CHECKING:
     from newt.data.prepare import Datasets

@@ -5,7 +5,8 @@ from collections import Counter
 from tests.helpers import make_run, messages
 
 from newt.extend import Facts
-from newt.registry import EntryType, Run, sections
+from newt.registry import sections
+from newt.run import EntryType, Run
 
 
 def test_every_key_has_one_owner():
