@@ -209,6 +209,7 @@ def test_a_folder_with_a_dataset_card(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"a": 1}\n\n{"a": }\n', "a.jsonl:3: is not valid JSON: Expecting value (column 7)"),
+        ("a.jsonl", b'{"a": 1}\n{"a": 1,\n', "name enclosed in double quotes (column 9)"),
         ("a.jsonl", b'{"a": 1}\n[1]\n', "a.jsonl:2: a row must be a JSON object, this is a list."),
         ("a.jsonl", b'{"a": 1}\nnull\n', "a.jsonl:2: a row must be a JSON object, this is a null."),
         ("a.jsonl", '{"a": 1}\n{"a": "é"}\n'.encode("latin-1"), "a.jsonl:2: is not UTF-8 (byte 0xe9 at column 8)"),

@@ -39,7 +39,7 @@ def test_fallback_jinja_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "keys", "error"),
     [
-        (None, {}, "the tokenizer has no chat template. Set chat_template to one of: chatml"),
+        (None, {}, "the tokenizer has no chat template. Set chat_template to one of: alpaca, aya"),
         ("OWN", {"chat_template": "nope"}, "unknown template 'nope'. Valid: tokenizer_default, "),
         ("OWN", {"chat_template": "jinja"}, "jinja needs the template"),
         ("OWN", {"chat_template_jinja": "no/such.jinja"}, "neither a file nor a Jinja template"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
@@ -272,6 +273,31 @@ def test_eot_tokens_are_checked(tokenizer_dir: Path) -> None:
         several.encode(row)
 
 
+def test_the_token_with_which_the_template_ends_turns_is_trained_and_told(tokenizer_dir: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(tokenizer_dir, eos_token="<|endoftext|>").save_pretrained(tmp_path)
+    rows = row_tokenizer(tmp_path)
+    messages = messages_of([("a", "one"), ("b", "two")], None)
+    for _ in range(2):
+        [row] = rows.encode(conversation(messages))
+        assert rows.tokenizer.decode(row.labels[row.labels != IGNORED]) == "one<|im_end|>two<|im_end|>"
+    assert rows.notes == {"the chat template ends turns with '<|im_end|>': used as one of eot_tokens": 1}
+    given = row_tokenizer(tmp_path, eot_tokens=("<|im_end|>",))
+    [row] = given.encode(conversation(messages, train_on_eos="turn", train_on_eot="none"))
+    assert rows.tokenizer.decode(row.labels[row.labels != IGNORED]) == "onetwo"
+    assert given.notes == {}
+
+
+def test_an_end_that_is_no_token_is_told(tokenizer_dir: Path) -> None:
+    rows = row_tokenizer(tokenizer_dir, chat_template="phi_35")
+    rows.encode(conversation(messages_of([("a", "one")], None)))
+    [note] = rows.notes
+    assert re.match(
+        r"the chat template ends a turn with '<\|end\|>', not .*: it is \d tokens .* add it under tokens", note
+    )
+
+
 @pytest.mark.parametrize("eot", [None, ("<|im_end|>",)])
 def test_two_policies_for_one_token_are_refused(tokenizer_dir: Path, eot: tuple[str, ...] | None) -> None:
     row = conversation(messages_of([("a", "b")], None), train_on_eos="turn", train_on_eot="none")
@@ -284,7 +310,10 @@ def test_notes_are_counted(tokenizer_dir: Path) -> None:
         tokenizer_dir, chat_template="jinja", chat_template_jinja="{% for m in messages %}{{ m.content }} {% endfor %}"
     )
     rows.encode_many([conversation(messages_of([("a", "b")], None))] * 3)
-    assert rows.notes == {"trained turn without a stop token": 3}
+    assert rows.notes == {
+        "trained turn without a stop token": 3,
+        "the chat template ends turns with no token: list the tokens that end them in eot_tokens": 1,
+    }
 
 
 def test_the_inspector_explains_every_token(tokenizer_dir: Path) -> None:

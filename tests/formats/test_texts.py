@@ -54,6 +54,7 @@ def test_completion() -> None:
         (alpaca(), {"instruction": "x", "output": ["a"]}, r"output must be a text, it is \['a'\]"),
         (alpaca(), {"instruction": "x", "input": 3, "output": "a"}, "input must be a text, it is 3"),
         (completion(), {"body": "x"}, "text is missing; the row has: body"),
+        (completion(), {}, "text is missing; the row has: nothing"),
         (completion(), {"text": 1}, "text must be a text, it is 1"),
     ],
 )

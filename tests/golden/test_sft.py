@@ -17,6 +17,7 @@ import pytest
 from newt.config.core import Data, Template
 from newt.config.section import Config
 from newt.data.messages import without_null
+from newt.data.template import template_names
 from newt.data.tokenize import RowTokenizer
 from newt.extend import Format
 from newt.formats.alpaca import Alpaca
@@ -26,7 +27,7 @@ from newt.support.errors import NewtError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 FORMATS: dict[str, type[Format]] = {fmt.name: fmt for fmt in (ChatTemplate, Alpaca, Completion)}
-TEMPLATES = {None, "tokenizer_default", "tokenizer_default_fallback_chatml", "jinja", "chatml", "llama3"}
+TEMPLATES = {None, "tokenizer_default", "tokenizer_default_fallback_chatml", "jinja", *template_names()}
 """Templates whose rows are compared."""
 OTHER_TOKENS = {"special_tokens", "tokens", "added_tokens_overrides"}
 """Keys that change the tokenizer, which this test takes as it is."""

@@ -7,11 +7,13 @@ from provenance, never from searching the messages' text, so nothing that a mess
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from newt.data.render import ChatRenderer
+from newt.data.compare import Recovered, recover
+from newt.data.probe import Messages, scaffold, shared, unknown_stop, written_stops
+from newt.data.render import REASONING_KEYS, ChatRenderer
 from newt.data.runs import HEADER_FIELDS, Run, before, runs_of
 from newt.data.trace import Source, Span
 from newt.extend import Conversation, Policy, Turn
@@ -20,6 +22,7 @@ from newt.support.errors import DataError
 NO_STOP = "trained turn without a stop token"
 NOT_RENDERED = "trained turn that the template does not render"
 NO_CALLS = "tool calls that the template does not render"
+COMPARED = "masks found by comparing renders: the template hides where its text comes from"
 
 
 class Region(NamedTuple):
@@ -54,17 +57,31 @@ class Masker:
     Args:
         renderer: of the chat template.
         eos: end-of-sequence token, None if the tokenizer has none.
-        eot: further tokens that end a turn.
+        eot: further tokens that end a turn; None: those of ``special`` with which the template ends answers.
+        special: the special tokens of the tokenizer.
+
+    Attributes:
+        written: tokens of ``special`` that were found to end answers.
+        unknown_stop: the text that ends an answer where it is no known token.
     """
 
-    def __init__(self, renderer: ChatRenderer, eos: str | None, eot: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        renderer: ChatRenderer,
+        eos: str | None,
+        eot: Sequence[str] | None = None,
+        special: Collection[str] = (),
+    ) -> None:
         self.renderer = renderer
         self.eos = eos
-        self.stops = list(dict.fromkeys(token for token in (eos, *eot) if token))
-        self.unknown_stop: str | None = None
         self._borders: dict[tuple[str, str], int] = {}
-        self._generation_prompt, self._header_end = self._probe_prompt()
-        self._probe_stop()
+        self._scaffold = scaffold(self._probe)
+        asks = self._scaffold.asks_always
+        self.written = [] if eot is not None else written_stops(self._probe, special, asks)
+        self.stops = list(dict.fromkeys(token for token in (eos, *(eot or ()), *self.written) if token))
+        self.unknown_stop = unknown_stop(self._probe, self.stops)
+        if self.unknown_stop:
+            self.stops.append(self.unknown_stop)
 
     def __call__(self, conversation: Conversation) -> Masked:
         """Render a conversation and find what is trained.
@@ -74,8 +91,8 @@ class Masker:
         """
         if len(conversation.turns) != len(conversation.messages):
             raise DataError(f"{len(conversation.messages)} messages have {len(conversation.turns)} training flags")
-        text, spans = self._render(conversation, len(conversation.messages))
-        masked = Masked(text, spans, [])
+        masked = self._located(conversation)
+        text, spans = masked.text, masked.spans
         trained = self._renderable(conversation, masked)
         ends: list[tuple[Run, list[_Stop]]] = []
         for run in self._placed(runs_of(spans), text):
@@ -113,23 +130,59 @@ class Masker:
                 trained.add(i)
         return trained
 
-    def _render(self, row: Conversation, count: int, prompt: bool = False) -> tuple[str, tuple[Span, ...]]:
-        """The first messages; an empty text has a place only in a message that says nothing else."""
-        text, spans = self.renderer.render(
-            row.messages[:count],
-            row.tools,
-            add_generation_prompt=prompt,
-            variables=row.template_kwargs,
-            reasoning_key=row.reasoning_key,
-        )
+    def _located(self, conversation: Conversation) -> Masked:
+        """The whole conversation with its spans.
+
+        Raises:
+            DataError: the text of a trained turn is rendered, but nothing tells where.
+        """
+        text, spans, recovered = self._render(conversation, conversation.messages)
+        masked = Masked(text, spans, [])
+        for i, turn in enumerate(conversation.turns):
+            if turn.train and i in recovered.unknown:
+                role = conversation.messages[i].get("role", "")
+                raise DataError(
+                    f"message {i} ({role}): the chat template rewrites its text in a way that cannot be followed, "
+                    "so it is unknown which tokens to train. Leave filters such as safe out of the template."
+                )
+        if recovered.spans:
+            masked.notes.append(COMPARED)
+        return masked
+
+    def _render(
+        self, row: Conversation, messages: Messages, prompt: bool = False
+    ) -> tuple[str, tuple[Span, ...], Recovered]:
+        """Text and spans of messages, and what of the spans had to be recovered.
+
+        An empty text has a place only in a message that says nothing else.
+        """
+
+        def render(messages: Messages) -> tuple[str, tuple[Span, ...]]:
+            return self.renderer.render(
+                messages,
+                row.tools,
+                add_generation_prompt=prompt,
+                variables=row.template_kwargs,
+                reasoning_key=row.reasoning_key,
+            )
+
+        text, spans = render(messages)
+        keys = {*REASONING_KEYS, row.reasoning_key}
+        found = recover(lambda changed: render(changed)[0], messages, text, spans, sorted(keys))
+        if found.spans:
+            spans = tuple(sorted((*spans, *found.spans), key=lambda span: span[:2]))
         solid = {source.message for b, e, source, _ in spans if b < e and source.field not in HEADER_FIELDS}
-        return text, tuple([span for span in spans if span[0] < span[1] or span[2].message not in solid])
+        spans = tuple([span for span in spans if span[0] < span[1] or span[2].message not in solid])
+        return text, spans, found
+
+    def _probe(self, messages: Messages, prompt: bool) -> tuple[str, Sequence[Span]]:
+        return self._render(Conversation(messages, []), messages, prompt)[:2]
 
     def _placed(self, runs: Iterator[Run], text: str) -> Iterator[Run]:
         """Runs, where a turn without any body stands behind its role header."""
         for run in runs:
-            if run.first == run.last and text.startswith(self._header_end, run.end):
-                at = run.end + len(self._header_end)
+            if run.first == run.last and text.startswith(self._scaffold.header_end, run.end):
+                at = run.end + len(self._scaffold.header_end)
                 run = run._replace(begin=at, end=at)
             yield run
 
@@ -176,8 +229,21 @@ class Masker:
         if key not in self._borders:
             tail = self._tail(conversation, run.message, prompt=True) if previous else None
             header = None if role_end is None else role_end - gap_begin
+            if header is None and spans[run.first][2].field != "content":
+                gap = shared(gap, self._plain_gap(conversation, run.message) or gap)
             self._remember(key, self._prompt_end(gap, tail, header))
         return max(gap_begin + self._borders[key], floor)
+
+    def _plain_gap(self, conversation: Conversation, message: int) -> str | None:
+        """What stands before the turn when it is a plain answer, without the scaffolding of calls and reasoning."""
+        plain = [*conversation.messages[:message], {"role": "assistant", "content": "a"}]
+        try:
+            text, spans, _ = self._render(conversation, plain)
+        except DataError:
+            return None
+        begin = next((b for b, _, source, _ in spans if source == (message, "content", "")), None)
+        ends = [e for _, e, source, _ in spans if source.message != message and source.field not in HEADER_FIELDS]
+        return None if begin is None else text[max((e for e in ends if e <= begin), default=0) : begin]
 
     def _own_end(self, masked: Masked, conversation: Conversation, run: Run) -> int:
         """Where the template's text of a turn ends that has no stop token, such as the rest of a tool call."""
@@ -186,7 +252,7 @@ class Masker:
         key = (gap, "after")
         if key not in self._borders:
             own = self._tail(conversation, run.message + 1, prompt=False) or ""
-            self._remember(key, len(own.rstrip()) if gap.startswith(own) else 0)
+            self._remember(key, len(shared(own, gap).rstrip()))
         return run.end + self._borders[key]
 
     def _remember(self, key: tuple[str, str], border: int) -> None:
@@ -198,7 +264,7 @@ class Masker:
     def _tail(self, conversation: Conversation, count: int, prompt: bool) -> str | None:
         """What the template writes after the body of the first ``count`` messages, alone or to ask for the next."""
         try:
-            text, spans = self._render(conversation, count, prompt)
+            text, spans, _ = self._render(conversation, conversation.messages[:count], prompt)
         except DataError:
             return None
         ends = [e for _, e, source, _ in spans if source.field not in HEADER_FIELDS]
@@ -206,18 +272,18 @@ class Masker:
 
     def _prompt_end(self, gap: str, tail: str | None, role_end: int | None) -> int:
         """How much of the template's text before a turn belongs to the prompt."""
-        prompt = self._generation_prompt
-        if prompt and tail and gap.startswith(tail):
-            repeated = gap.rfind(prompt, len(tail))
+        prompt, header_end, asks_always = self._scaffold
+        if (prompt or asks_always) and tail and gap.startswith(tail):
+            repeated = gap.rfind(prompt, len(tail)) if prompt else -1
             return len(tail) if repeated < 0 else repeated + len(prompt)
         if prompt and tail is None and prompt in gap:
             return gap.rindex(prompt) + len(prompt)
         # There is no prompt, or it says something else than the turn does: only the role header is sure to be given.
-        shared = _shared(gap, tail or "")
-        if role_end is not None and self._header_end and gap.startswith(self._header_end, role_end):
-            header = gap[: role_end + len(self._header_end)]
-        elif prompt and tail and shared > len(tail) - len(prompt):
-            header = gap[:shared]
+        common = shared(gap, tail or "")
+        if role_end is not None and header_end and gap.startswith(header_end, role_end):
+            header = gap[: role_end + len(header_end)]
+        elif prompt and tail and len(common) > len(tail) - len(prompt):
+            header = common
         else:
             header = gap
         # Without a prompt nothing holds the blank that tokenizers join to the first word.
@@ -236,41 +302,6 @@ class Masker:
                 policy = conversation.train_on_eos if is_eos else conversation.train_on_eot
                 stops.append(_Stop(at, at + len(token), policy))
         return sorted(stops)
-
-    # ------------------------------------------------------------------ what the template writes around turns
-
-    def _probe_prompt(self) -> tuple[str, str]:
-        """The generation prompt, and what follows the role in a header; empty where the template does not tell."""
-        user = {"role": "user", "content": "a"}
-        try:
-            text, spans = self.renderer.render([user])
-            prompted, _ = self.renderer.render([user], add_generation_prompt=True)
-        except DataError:
-            return "", ""
-        prompt = prompted[len(text) :] if prompted.startswith(text) else ""
-        ends = [e for _, e, source, _ in spans if source.field == "role"]
-        begins = [b for b, _, source, _ in spans if source.field == "content"]
-        header_end = text[ends[0] : begins[0]] if ends and begins and ends[0] <= begins[0] else ""
-        return prompt, header_end
-
-    def _probe_stop(self) -> None:
-        """Take the text that the template ends a turn with as its stop token, if it writes no known one."""
-        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        try:
-            text, spans = self.renderer.render(messages)
-        except DataError:
-            return
-        ends = [e for _, e, source, _ in spans if source.field == "content"]
-        tail = text[ends[-1] :].strip() if ends else ""
-        if tail and not any(stop in tail for stop in self.stops):
-            self.unknown_stop = tail
-            self.stops.append(tail)
-
-
-def _shared(first: str, second: str) -> int:
-    """Length of the common beginning."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _last_stops(ends: list[tuple[Run, list[_Stop]]]) -> Iterator[Region]:

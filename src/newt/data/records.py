@@ -228,10 +228,11 @@ def _parse_lines(chunk: Chunk) -> list[Row]:
 
 
 def _json_row(file: str, number: int, raw: bytes) -> Row:
+    text = _decoded(Path(file), number, raw).rstrip("\r\n")
     try:
-        value = json.loads(_decoded(Path(file), number, raw))
+        value = json.loads(text)
     except json.JSONDecodeError as error:
-        what = f"is not valid JSON: {error.msg} (column {error.colno})"
+        what = f"is not valid JSON: {error.msg} (column {error.pos + 1})"
         raise DataError(f"{file}:{number}: {what}. Each line must hold one JSON object.") from error
     return _checked(file, number, value)
 

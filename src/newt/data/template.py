@@ -12,11 +12,20 @@ from newt.support.errors import NewtError
 _FOLDER = Path(__file__).parent / "templates"
 _DEFAULT = "tokenizer_default"
 _FALLBACK = "tokenizer_default_fallback_"
+_SHARED = "_shared"
+_SAME = {"aya": "cohere", "gemma4_unified": "gemma4"}
 
 
 def template_names() -> tuple[str, ...]:
     """Names of the built-in templates. Reads only the folder."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.jinja")))
+    stems = {path.stem for path in _FOLDER.glob("*.jinja")} - {_SHARED}
+    return tuple(sorted(stems | set(_SAME)))
+
+
+def built_in(name: str) -> str:
+    """The Jinja text of a built-in template, which needs no other file: the shared macros stand before it."""
+    files = (_SHARED, _SAME.get(name, name))
+    return "".join((_FOLDER / f"{file}.jinja").read_text(encoding="utf-8") for file in files)
 
 
 def is_template(name: str) -> bool:
@@ -69,4 +78,4 @@ def _named(name: str, tokenizer: Any) -> str:
             f"chat_template: unknown template {name!r}. "
             f"Valid: {_DEFAULT}, {_FALLBACK}<name>, jinja, {', '.join(template_names())}."
         )
-    return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+    return built_in(name)

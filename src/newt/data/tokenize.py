@@ -140,23 +140,50 @@ class RowTokenizer:
     @cached_property
     def _masker(self) -> Masker:
         template = resolve_template(self.fmt.entry, self.cfg, self.tokenizer)
-        eot = []
-        for token in self.cfg[Template].eot_tokens or ():
-            ids = self._batch([token], special=False)[0].ids
-            if token not in template and token != self.tokenizer.eos_token:
-                self.notes[f"eot_tokens: the chat template never writes {token!r}"] += 1
-            elif len(ids) == 1:
-                eot.append(token)
-            else:
-                raise NewtError(
-                    f"eot_tokens: {token!r} is {len(ids)} tokens of this tokenizer, not one. Add it under tokens."
-                )
-        masker = Masker(ChatRenderer(template, self.tokenizer.special_tokens_map), self.tokenizer.eos_token, eot)
+        tokenizer = self.tokenizer
+        added = tokenizer.added_tokens_decoder.values()
+        special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+        eot = self._end_of_turn(template)
+        masker = Masker(ChatRenderer(template, tokenizer.special_tokens_map), tokenizer.eos_token, eot, special)
+        for token in masker.written:
+            if token != tokenizer.eos_token:
+                self.notes[f"the chat template ends turns with {token!r}: used as one of eot_tokens"] += 1
         if masker.unknown_stop:
-            self.notes[
-                f"the chat template ends a turn with {masker.unknown_stop!r}, not the end-of-sequence token"
-            ] += 1
+            self.notes[self._about_stop(masker.unknown_stop)] += 1
+        elif not (eot or masker.written or "eos_token" in template or str(tokenizer.eos_token) in template):
+            self.notes["the chat template ends turns with no token: list the tokens that end them in eot_tokens"] += 1
         return masker
+
+    def _about_stop(self, stop: str) -> str:
+        count = len(self._batch([stop], special=False)[0].ids)
+        told = f"the chat template ends a turn with {stop!r}, not the end-of-sequence token"
+        return told if count == 1 else f"{told}: it is {count} tokens of this tokenizer, add it under tokens"
+
+    def _end_of_turn(self, template: str) -> list[str] | None:
+        """The given tokens that end a turn, without those that the template never writes.
+
+        Raises:
+            NewtError: one of them is not a token.
+        """
+        given = self.cfg[Template].eot_tokens
+        if given is None:
+            return None
+        eot = []
+        for token in given:
+            eos = token == self.tokenizer.eos_token and "eos_token" in template
+            if token not in template and not eos:
+                self.notes[f"eot_tokens: the chat template never writes {token!r}"] += 1
+                continue
+            ids = self._batch([token], special=False)[0].ids
+            if not ids:
+                raise NewtError(f"eot_tokens: encoding {token!r} failed, it is no token of this tokenizer.")
+            if len(ids) > 1:
+                raise NewtError(
+                    f"eot_tokens: {token!r} is {len(ids)} tokens of this tokenizer, not one. Add it under tokens, "
+                    "or, better, in the place of an unused token with added_tokens_overrides."
+                )
+            eot.append(token)
+        return eot
 
     def _mask(self, row: Conversation) -> Masked:
         if not row.messages:

@@ -41,7 +41,7 @@ class Alpaca(Format):
 def _text(row: Mapping[str, Any], field: str) -> str:
     value = row.get(field)
     if value is None:
-        raise DataError(f"{field} is missing; the row has: {', '.join(map(str, row))}")
+        raise DataError(f"{field} is missing; the row has: {', '.join(map(str, row)) or 'nothing'}")
     if not isinstance(value, str):
         raise DataError(f"{field} must be a text, it is {value!r}")
     return value

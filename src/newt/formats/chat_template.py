@@ -78,7 +78,9 @@ class ChatTemplate(Format):
     def _raw_messages(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         settings = self.settings
         if row.get(settings.field_messages) is None:
-            raise DataError(f"{settings.field_messages} is missing; the row has: {', '.join(map(str, row))}")
+            raise DataError(
+                f"{settings.field_messages} is missing; the row has: {', '.join(map(str, row)) or 'nothing'}"
+            )
         messages = list_of_objects(row[settings.field_messages], settings.field_messages)
         if not messages:
             raise DataError(f"{settings.field_messages} is empty")

@@ -37,7 +37,7 @@ class Completion(Format):
         """One trained segment."""
         text = row.get(self.field)
         if text is None:
-            raise DataError(f"{self.field} is missing; the row has: {', '.join(map(str, row))}")
+            raise DataError(f"{self.field} is missing; the row has: {', '.join(map(str, row)) or 'nothing'}")
         if not isinstance(text, str):
             raise DataError(f"{self.field} must be a text, it is {text!r}")
         return Text((Segment(text, True, "text"),), split=True)
