@@ -294,7 +294,7 @@ class Cadence(Section):
             yield cfg.problem("save_safetensors", "false is not possible: pickle files can run code.", "Remove it.")
         yield from _one_way(cfg, "eval", self.eval_steps, self.evals_per_epoch, self.eval_strategy)
         yield from _one_way(cfg, "save", self.save_steps, self.saves_per_epoch, self.save_strategy)
-        if not cfg[Data].has_eval:
+        if not cfg[Data].has_eval and not cfg.value("do_bench_eval"):
             if self.eval_steps or self.eval_strategy in ("epoch", "steps"):
                 key = "eval_steps" if self.eval_steps else "eval_strategy"
                 yield cfg.problem(key, "there is nothing to evaluate.", "Set val_set_size or test_datasets.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -28,8 +29,7 @@ with its ``type``."""
 
 NOT_YET = "is known, but Newt does not support it yet."
 
-Key = tuple[str | int, ...]
-"""A dotted key in parts."""
+Key = tuple[str | int, ...]  # a dotted key in parts
 
 
 @dataclass
@@ -310,6 +310,8 @@ class _Reader:
 
     def build(self, section: type[Any], values: dict[str, Any], key: Key) -> Any:
         """Make a section from the values that fit; each of the others gets a problem."""
+        if not values and not any(field.is_required() for field in section.model_fields.values()):
+            return section.model_construct()
         model = section
         while True:
             try:
@@ -374,9 +376,7 @@ def _asks_nothing(key: str, value: Any) -> bool:
 
 
 def _value(values: Any, path: Key) -> Any:
-    for part in path:
-        values = values.get(part) if isinstance(values, dict) else values[int(part)]
-    return values
+    return reduce(lambda inner, part: inner.get(part) if isinstance(inner, dict) else inner[int(part)], path, values)
 
 
 def _put(values: Any, path: Key, value: Any) -> None:

@@ -76,6 +76,8 @@ class Section(BaseModel):
         arbitrary_types_allowed=False,
         validate_default=False,
         allow_inf_nan=False,
+        # A command needs validators only for the sections that the config names.
+        defer_build=True,
     )
 
     @classmethod

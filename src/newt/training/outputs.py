@@ -77,7 +77,7 @@ def _space(cfg: Config) -> Iterator[Problem]:
     base = Path(cfg[Model].base_model).expanduser()
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors")) if base.is_dir() else 0
     # An adapter's checkpoints are small, whatever the model.
-    one = 0 if cfg.to_dict().get("adapter") else weights * FULL_STATE
+    one = 0 if cfg.value("adapter") else weights * FULL_STATE
     kept = (cfg[Cadence].save_total_limit or 1) + 1
     if free < max(LEAST, one):
         need = max(LEAST, one)
