@@ -183,7 +183,10 @@ def test_tool_calls_and_keys_are_traced() -> None:
 
 def test_reasoning_has_one_name_under_all_its_keys() -> None:
     text, spans = ChatRenderer("{{ messages[1].reasoning_content }}{{ messages[1].thinking }}", {}).render(MESSAGES)
-    assert text == "hmhm"
+    from transformers.utils import chat_template_utils
+
+    # The oldest supported version shows it only under the name that the row uses.
+    assert text == ("hmhm" if hasattr(chat_template_utils, "_REASONING_FIELDS") else "hm")
     assert {src.field for _, _, src, _ in spans} == {"reasoning"}
 
 

@@ -222,13 +222,21 @@ def _plain(error: Exception) -> str:
 
 
 def _traced_message(index: int, message: Mapping[str, Any], reasoning_keys: Set[str]) -> dict[str, Any]:
-    """A message as transformers shows it to a template: no null values, reasoning under each of its names."""
+    """A message as transformers shows it to a template: no null values, and reasoning under each of its names."""
     present = {
         key: trace(value, Source(index, "reasoning" if key in reasoning_keys else key))
         for key, value in message.items()
         if value is not None
     }
     reasoning = next((present[key] for key in REASONING_KEYS if key in present), None)
-    if reasoning is not None:
+    if reasoning is not None and _fills_in_reasoning():
         present = {"thinking": reasoning, **present, "reasoning_content": reasoning}
     return present
+
+
+@lru_cache(maxsize=1)
+def _fills_in_reasoning() -> bool:
+    """Whether the installed transformers shows reasoning under names that the row does not use; 5.17 does not."""
+    from transformers.utils import chat_template_utils
+
+    return hasattr(chat_template_utils, "_REASONING_FIELDS")
