@@ -71,6 +71,9 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=FOLDER)
     parser.add_argument("--rows", type=int, default=64)
     options = parser.parse_args()
+    if not options.tokenizer.is_dir():
+        print(json.dumps({"skipped": f"there is no tokenizer in {options.tokenizer.name}; name one with --tokenizer"}))
+        return
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
     cfg = Config({Data: Data(), Template: Template()})
     fmt = ChatTemplate(ChatTemplateDataset(path="rows.jsonl", type="chat_template"), cfg)

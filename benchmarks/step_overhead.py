@@ -1,6 +1,6 @@
 """What the training loop costs: our step over the same work in a bare loop.
 
-python benchmarks/step_overhead.py MODEL_DIR [--lora] [--steps 8] [--rounds 3] [--tokens 256] [--threads 1]
+python benchmarks/step_overhead.py [MODEL_DIR] [--lora] [--steps 8] [--rounds 3] [--tokens 256] [--threads 1]
 
 A: forward, loss, backward, clipping, optimizer and schedule, in ten lines of torch. B: the same batches through our
 trainer. The two take turns (A-B-A-B); the numbers are medians of single steps. Prints JSON.
@@ -136,7 +136,7 @@ def our_times(options: argparse.Namespace, output_dir: str) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?", default="quickstart/model")
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--steps", type=int, default=8)
@@ -146,6 +146,9 @@ def main() -> None:
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if not Path(options.model).is_dir():
+        print(json.dumps({"skipped": f"there is no model in {options.model}; make quickstart puts one there"}))
+        return
     torch.set_num_threads(options.threads)
     bare: list[float] = []
     ours: list[float] = []
