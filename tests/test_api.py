@@ -85,6 +85,8 @@ def test_train_evaluate_generate_merge(config, tmp_path):
     metrics = newt.evaluate(config)
     assert metrics["validation"]["loss"] == pytest.approx(result.metrics["eval_loss"], abs=1e-5)
     assert len(newt.generate(config, ["Count from 1."], max_new_tokens=3)) == 1
+    with pytest.raises(TypeError, match="must be a list of texts"):
+        newt.generate(config, "Count from 1.")
     report = newt.merge_lora(config)
     assert (tmp_path / "run" / "merged" / "config.json").is_file()
     assert json.loads((tmp_path / "run" / "merged" / "config.json").read_text())["model_type"] == "llama"

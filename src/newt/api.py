@@ -104,6 +104,8 @@ def generate(config: Source, prompts: Sequence[str], *, base: bool = False, **sa
     """
     from newt.commands.inference import Chat
 
+    if isinstance(prompts, str):  # a sequence too: of letters
+        raise TypeError("prompts must be a list of texts, not one text")
     settings = {"max_new_tokens": 256, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
     chat = Chat(open_run(config), base=base, raw=False, sampling={**settings, **sampling})
     return ["".join(chat.answer(prompt)) for prompt in prompts]

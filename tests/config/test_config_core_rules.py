@@ -1,7 +1,7 @@
 """Rules of the core sections on data, saving and batches."""
 
 import pytest
-from tests.helpers import messages
+from tests.helpers import complaints, messages
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ from tests.helpers import messages
             {"dataset_shard_num": 4, "dataset_shard_idx": 4},
             "dataset_shard_idx: must be less than dataset_shard_num (4).",
         ),
+        ({"eval_steps": 5}, "eval_steps: there is nothing to evaluate."),
         ({"save_safetensors": False}, "save_safetensors: false is not possible"),
         ({"auto_find_batch_size": True}, "auto_find_batch_size: is known, but Newt does not support it yet."),
         ({"skip_prepare_dataset": True}, "skip_prepare_dataset: is known, but Newt does not support it yet."),
@@ -50,3 +51,38 @@ def test_complaints(keys, text):
 )
 def test_sound_configs(keys):
     assert messages(**keys) == []
+
+
+def test_a_benchmark_is_something_to_evaluate():
+    assert not any("nothing to evaluate" in message for message in messages(eval_steps=5, do_bench_eval=True))
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ({"evals_per_epoch": 1, "saves_per_epoch": 2}, True),
+        ({"evals_per_epoch": 2, "saves_per_epoch": 1}, False),
+        ({"evals_per_epoch": 2, "saves_per_epoch": 2}, False),
+        ({"eval_steps": 10, "save_steps": 20}, False),
+        ({"eval_steps": 10, "save_steps": 15}, True),
+        ({"eval_steps": 10}, False),
+        ({"evals_per_epoch": 1, "save_steps": 5}, True),
+    ],
+)
+def test_the_best_checkpoint_must_have_been_evaluated(keys, wrong):
+    found = complaints(load_best_model_at_end=True, val_set_size=0.1, **keys)
+    assert [text for text in found if "not every checkpoint" in text] == (found if wrong else [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"gradient_accumulation_steps": None}, "gradient_accumulation_steps: the batch is not fully given."),
+        ({"micro_batch_size": None}, "micro_batch_size: the batch is not fully given. Set micro_batch_size."),
+        ({"micro_batch_size": None, "gradient_accumulation_steps": None}, "Set micro_batch_size and gradient_acc"),
+        ({"micro_batch_size": None, "gradient_accumulation_steps": None, "batch_size": 4}, "Set micro_batch_size."),
+    ],
+)
+def test_the_missing_half_of_the_batch_is_named(keys, text):
+    (found,) = complaints(**keys)
+    assert text in found

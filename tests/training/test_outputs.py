@@ -76,7 +76,7 @@ def test_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file.truncate(2**30)
     cfg = config(tmp_path / "out", base_model=str(tmp_path / "model"))
     for free, kind in ((2 * 2**30, "invalid"), (10 * 2**30, "warning"), (100 * 2**30, None)):
-        usage = types.SimpleNamespace(free=free)
+        usage = types.SimpleNamespace(free=free, total=2**40)
         monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
         found = problems(cfg)
         assert [problem.kind for problem in found] == ([kind] if kind else [])
@@ -89,3 +89,9 @@ def test_no_torch_is_needed() -> None:
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_system_that_holds_nothing_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=0, total=0))
+    (found,) = problems(config(tmp_path / "out"))
+    assert "cannot be written to" in found.message

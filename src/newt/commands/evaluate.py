@@ -30,7 +30,7 @@ def command(config: str, overrides: dict[str, Any], only: str | None, base: bool
     say_examples(run, debug)
     metrics = evaluate(run, only=only, base=base)
     for name, values in metrics.items():
-        say(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+        say(f"{name}: " + ", ".join(f"{key} {_shown(key, value)}" for key, value in values.items()))
     say(f"The summary is {write_summary(run, metrics)}")
 
 
@@ -60,6 +60,10 @@ def evaluate(run: Any, *, only: str | None = None, base: bool = False) -> dict[s
     return metrics
 
 
+def _shown(key: str, value: float) -> str:
+    return f"{value:,.0f}" if key == "tokens" else f"{value:.4f}"
+
+
 def write_summary(run: Any, metrics: dict[str, dict[str, float]]) -> Path:
     """Write ``metric,training,validation`` rows to ``output_dir/eval_summary.csv``."""
     from newt.config.core import RunControl
@@ -68,8 +72,9 @@ def write_summary(run: Any, metrics: dict[str, dict[str, float]]) -> Path:
     names = sorted({name for values in metrics.values() for name in values})
     lines = ["metric,training,validation"]
     for name in names:
+        digits = ".0f" if name == "tokens" else ".6g"
         cells = [metrics.get(part, {}).get(name) for part in ("training", "validation")]
-        lines.append(",".join([name, *("" if cell is None else f"{cell:.6g}" for cell in cells)]))
+        lines.append(",".join([name, *("" if cell is None else format(cell, digits) for cell in cells)]))
     path = Path(run.cfg[RunControl].output_dir) / "eval_summary.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "\n".join(lines) + "\n")

@@ -194,11 +194,10 @@ class Batch(Section):
                 "Remove batch_size.",
             )
         elif sum(x is not None for x in (self.micro_batch_size, self.gradient_accumulation_steps, self.batch_size)) < 2:
-            yield cfg.problem(
-                ("micro_batch_size", "gradient_accumulation_steps", "batch_size"),
-                "the batch is not fully given.",
-                "Set micro_batch_size and gradient_accumulation_steps.",
-            )
+            missing = [] if self.micro_batch_size else ["micro_batch_size"]
+            if not self.batch_size and not self.gradient_accumulation_steps:
+                missing.append("gradient_accumulation_steps")
+            yield cfg.problem(missing[0], "the batch is not fully given.", f"Set {' and '.join(missing)}.")
         elif self.batch_size and self.batch_size % self.micro:
             yield cfg.problem("batch_size", f"is not a multiple of micro_batch_size ({self.micro}).")
 
@@ -305,6 +304,19 @@ class Cadence(Section):
             yield cfg.problem("save_strategy", "best needs metric_for_best_model.", "For example eval_loss.")
         if self.load_best_model_at_end and not cfg[Data].has_eval:
             yield cfg.problem("load_best_model_at_end", "there is nothing to evaluate.", "Set val_set_size.")
+        elif self.load_best_model_at_end and not self._evaluates_what_it_saves():
+            hint = "Make the saves a part of the evaluations, or leave out when to save."
+            yield cfg.problem("load_best_model_at_end", "not every checkpoint would be evaluated.", hint)
+
+    def _evaluates_what_it_saves(self) -> bool:
+        """Whether each checkpoint falls on an evaluation, as far as the keys alone tell."""
+        if not (self.save_strategy or self.save_steps or self.saves_per_epoch) or self.save_strategy == "best":
+            return True
+        if self.eval_steps and self.save_steps:
+            return self.save_steps % self.eval_steps == 0
+        if self.eval_steps or self.save_steps:
+            return self.eval_strategy != "no" and not (self.evals_per_epoch == 1 or self.saves_per_epoch == 1)
+        return (self.evals_per_epoch or 1) % (self.saves_per_epoch or 1) == 0
 
 
 def _one_way(

@@ -194,8 +194,14 @@ def _too_deep(text: str) -> bool:
     return False
 
 
+_BEGUN_EARLIER = ("could not find expected ':'", "found unexpected end of stream")
+"""What the parser notices only on a later line than the one that is wrong: a missing colon, an open quote."""
+
+
 def _syntax(error: yaml.YAMLError, text: str, file: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if getattr(error, "problem", None) in _BEGUN_EARLIER:
+        mark = getattr(error, "context_mark", None) or mark
     line = mark.line + 1 if mark else text.count("\n", 0, getattr(error, "position", 0)) + 1
     lines = text.splitlines()
     written = lines[line - 1] if line <= len(lines) else ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 from pydantic import NonNegativeInt
 
-from newt.config.core import Model
+from newt.config.core import Data, Model, Template
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature
 
@@ -49,11 +50,26 @@ class Tokens(Feature):
     def check(self) -> Iterable[Problem]:
         """A tokenizer of mistral-common cannot be changed; a token has one text; a fixed row is trained."""
         yield from self._check_mistral()
+        yield from self._check_template()
         overrides = self.cfg[TokenSettings].added_tokens_overrides or {}
         texts = list(overrides.values())
         for text in dict.fromkeys(text for text in texts if texts.count(text) > 1):
             yield self.problem("added_tokens_overrides", f"{text!r} is given to several ids.", "Give it to one.")
         yield from self._check_fixed()
+
+    def _check_template(self) -> Iterable[Problem]:
+        """The template is looked up now, not after the model and the data were read."""
+        from newt.data.template import is_template, template_names
+
+        named = {"chat_template": self.cfg[Template].chat_template}
+        for key, entries in (("datasets", self.cfg[Data].datasets), ("test_datasets", self.cfg[Data].test_datasets)):
+            for number, entry in enumerate(entries or ()):
+                named[f"{key}.{number}.chat_template"] = getattr(entry, "chat_template", None)
+        for key, name in named.items():
+            if name is not None and not is_template(name):
+                near = get_close_matches(name, template_names(), 1)
+                valid = f"Valid: tokenizer_default, jinja, {', '.join(template_names())}."
+                yield self.problem(key, f"unknown template {name!r}.", f"Did you mean {near[0]}?" if near else valid)
 
     def _check_mistral(self) -> Iterable[Problem]:
         model, key = self.cfg[Model], "tokenizer_use_mistral_common"

@@ -96,7 +96,8 @@ def facts(run: Mapping[str, Any], log: Log) -> list[Fact]:
         epochs = [f"{numbers.short(round(epoch, 2))} epochs" for epoch in log.values("epoch")[-1:]]
         found.append(Fact("Steps", numbers.count(steps), *epochs))
     if (span := seconds(run)) is not None:
-        found.append(Fact("Time", numbers.duration(span), clock(run.get("started"))))
+        label = "Time, last part" if run.get("resumed_from_step") else "Time"
+        found.append(Fact(label, numbers.duration(span), clock(run.get("started"))))
     seen, learned = (log.values(name) for name in ("tokens", "trained_tokens"))
     if seen:
         detail = f"{numbers.compact(learned[-1])} trained ({numbers.percent(learned[-1], seen[-1])})" if learned else ""

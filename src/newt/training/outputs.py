@@ -29,7 +29,7 @@ def _writable(cfg: Config) -> Iterator[Problem]:
     parent = _existing(output_dir)
     if not parent.is_dir():
         yield cfg.problem("output_dir", f"{parent} is a file.", "Choose a folder.")
-    elif not os.access(parent, os.W_OK | os.X_OK):
+    elif not os.access(parent, os.W_OK | os.X_OK) or not shutil.disk_usage(parent).total:
         yield cfg.problem("output_dir", f"{parent} cannot be written to.", "Choose another folder.")
 
 
@@ -71,7 +71,7 @@ def _checkpoint(cfg: Config) -> Iterator[Problem]:
 
 def _space(cfg: Config) -> Iterator[Problem]:
     place = _existing(Path(cfg[RunControl].output_dir).expanduser())
-    if not place.is_dir():
+    if not place.is_dir() or not shutil.disk_usage(place).total:
         return
     free = shutil.disk_usage(place).free
     base = Path(cfg[Model].base_model).expanduser()
