@@ -86,3 +86,9 @@ def test_the_best_checkpoint_must_have_been_evaluated(keys, wrong):
 def test_the_missing_half_of_the_batch_is_named(keys, text):
     (found,) = complaints(**keys)
     assert text in found
+
+
+def test_a_dataset_that_stands_twice_is_noticed():
+    entry = {"path": "rows.jsonl", "type": "chat_template"}
+    (found,) = complaints(datasets=[entry, {**entry, "split": "train[:5]"}, entry], val_set_size=0.1)
+    assert found.startswith("datasets.2: stands twice: its rows are trained twice, and evaluated too.")

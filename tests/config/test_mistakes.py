@@ -50,9 +50,7 @@ MISTAKES: dict[str, tuple[str, Said]] = {
     "keys of two adapters": (
         BASE + LORA + "lora_target_linear: true\nrelora: true\nload_in_4bit: true\n",
         [
-            (12, "relora: is known, but"),
             (12, "relora: needs jagged_restart_steps."),
-            (13, "load_in_4bit: is known, but"),
         ],
     ),
     "an adapter's keys without it": (
@@ -79,26 +77,19 @@ MISTAKES: dict[str, tuple[str, Said]] = {
     "packing with a reward model": (
         BASE.replace("type: ", "type: bradley_terry.") + "reward_model: true\nsample_packing: true\n",
         [
-            (7, "datasets.0.type: bradley_terry.chat_template is known, but"),
-            (8, "reward_model: is known, but"),
             (9, "sample_packing: cannot be used with reward_model."),
         ],
     ),
     "8 bits with QLoRA": (
         BASE + QLORA + "load_in_8bit: true\n",
         [
-            (8, "adapter: qlora is known, but"),
-            (12, "load_in_8bit: is known, but"),
             (12, "load_in_8bit: cannot be used with qlora."),
         ],
     ),
     "FSDP and DeepSpeed": (
         BASE + "deepspeed: ds.json\nfsdp_version: 2\nfsdp_config:\n  reshard_after_forward: true\n",
         [
-            (8, "deepspeed: is known, but"),
             (8, "deepspeed: cannot be used with fsdp_config."),
-            (9, "fsdp_version: is known, but"),
-            (10, "fsdp_config: is known, but"),
         ],
     ),
     "a dataset without type": (MODEL + "datasets:\n  - path: rows.jsonl\n", [(6, "datasets.0.type: type is missing.")]),
@@ -167,16 +158,18 @@ MISTAKES: dict[str, tuple[str, Said]] = {
     "an empty file": ("", [(None, "is empty.")]),
 }
 """What went wrong -> the file, and the line number and the beginning of everything that must be said."""
+NOT_YET = "is known, but Newt does not support it yet."
+"""Further lines that are no mistake of the user's, and go away one day."""
 
 
 def check(file: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
-    """Exit code and printed lines, without the verdict at the end."""
+    """Exit code and printed lines, without the verdict at the end and what is not built yet."""
     with pytest.raises(SystemExit) as stop:
         main(["check", "--no-facts", file])
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
     assert err == ""
-    return int(stop.value.code or 0), out.splitlines()[:-1]
+    return int(stop.value.code or 0), [line for line in out.splitlines()[:-1] if NOT_YET not in line]
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -195,7 +188,12 @@ def test_every_mistake_is_said_in_its_line(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "c.yml"), (b"base_model: \xff\xfe\n", "c.yml"), (b"\x89PNG\r\n\x1a\n\x00", "c.yml")]
+    ("content", "said"),
+    [
+        (None, "c.yml: does not exist."),
+        (b"base_model: \xff\xfe\n", "c.yml: is not a text file in UTF-8."),
+        (b"\x89PNG\r\n\x1a\n\x00", "c.yml: is not a text file in UTF-8."),
+    ],
 )
 def test_an_unreadable_file_is_one_line(
     content: bytes | None,
@@ -208,10 +206,7 @@ def test_an_unreadable_file_is_one_line(
     if content is not None:
         Path("c.yml").write_bytes(content)
     code, lines = check("c.yml", capsys)
-    print(lines)
-    assert code == 2
-    assert len(lines) == 1
-    assert said in lines[0]
+    assert (code, lines) == (2, [said])
 
 
 def test_there_are_many() -> None:

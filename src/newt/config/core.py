@@ -140,6 +140,10 @@ class Data(Section):
 
     def check(self, cfg: Config) -> Iterable[Problem]:
         """There must be training data, and one way to get evaluation data."""
+        for number, entry in enumerate(self.datasets or ()):
+            if entry in (self.datasets or ())[:number]:
+                effect = "its rows are trained twice" + (", and evaluated too" if self.val_set_size else "")
+                yield cfg.problem(f"datasets.{number}", f"stands twice: {effect}.", "Remove one.", kind="warning")
         if self.val_set_size > 1 and self.val_set_size % 1:
             yield cfg.problem("val_set_size", "must be a share below 1, or a whole number of rows.")
         if self.dataset_exact_deduplication and self.skip_prepare_dataset:
