@@ -68,7 +68,7 @@ def test_a_bad_value_is_reported_under_the_name_that_was_written(read: Read) -> 
 def test_two_spellings_must_agree(read: Read) -> None:
     loaded = read("type_of_model: a\nmodel_type: b\n")
     assert [str(problem) for problem in loaded.problems] == [
-        "c.yml:2: model_type: is another name of type_of_model, which has another value. Keep one of them."
+        "c.yml:2: model_type: is another name of type_of_model, which has another value. Keep one."
     ]
     assert not read("type_of_model: a\nmodel_type: a\n").problems
     assert not read("type_of_model: a\nmodel_type:\n").problems
@@ -86,3 +86,12 @@ def test_the_tables_name_real_keys() -> None:
     assert {rule.new for rule in RENAMED.values()} <= known
     assert not set(REMOVED) & known
     assert not set(MISTAKEN) & known
+
+
+def test_an_older_name_that_gives_way_is_ignored_with_a_warning(read: Read) -> None:
+    loaded = read("dataset_processes: 3\ndataset_num_proc: 2\n")
+    (problem,) = [one for one in loaded.problems if "ignored" in one.message]
+    assert str(problem) == "c.yml:1: dataset_processes: is ignored: dataset_num_proc is given. Remove it."
+    assert problem.kind == "warning"
+    assert loaded.config is not None
+    assert loaded.config.value("dataset_num_proc") == 2

@@ -160,8 +160,7 @@ class _Reader:
             present = self.values.get(rule.new)
             if present is not None:
                 if present != value:
-                    message = f"is another name of {rule.new}, which has another value."
-                    self.found.problems.append(Problem((old, rule.new), message, "Keep one of them.", place))
+                    self.found.problems.append(rule.conflict(old, place))
                 continue
             self.values[rule.new] = value
             self.written[rule.new] = old

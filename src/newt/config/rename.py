@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from newt.config.section import Problem, Where
+
 
 @dataclass(frozen=True)
 class Rename:
@@ -13,10 +15,18 @@ class Rename:
     Attributes:
         new: the key to use.
         deprecated: say so; otherwise both spellings are equally good.
+        gives_way: where both are given, the older one is ignored with a warning; otherwise they must agree.
     """
 
     new: str
     deprecated: bool = True
+    gives_way: bool = False
+
+    def conflict(self, old: str, place: Where | None) -> Problem:
+        """What to say when both spellings have a value, and not the same."""
+        if self.gives_way:
+            return Problem((old, self.new), f"is ignored: {self.new} is given.", "Remove it.", place, "warning")
+        return Problem((old, self.new), f"is another name of {self.new}, which has another value.", "Keep one.", place)
 
 
 RENAMED: Mapping[str, Rename] = {
@@ -28,7 +38,7 @@ RENAMED: Mapping[str, Rename] = {
     "evaluation_strategy": Rename("eval_strategy"),
     "noisy_embedding_alpha": Rename("neftune_noise_alpha"),
     "sequence_parallel_degree": Rename("context_parallel_size"),
-    "dataset_processes": Rename("dataset_num_proc"),
+    "dataset_processes": Rename("dataset_num_proc", gives_way=True),
     "pretrain_multipack_buffer_size": Rename("streaming_multipack_buffer_size"),
     "liger_swiglu": Rename("liger_glu_activation"),
 }
