@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -140,12 +141,15 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) ->
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on_to_the_same_weights(model_dir: Path, tmp_path: Path) -> None:
-    """kill -9 while a checkpoint is being written, and again at another moment."""
-    options = {"lora": True, "num_epochs": 6, "save_steps": 1, "auto_resume_from_checkpoints": True}
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_killed_run_goes_on_to_the_same_weights(model_dir: Path, tmp_path: Path, lora: bool) -> None:
+    """kill -9 at two moments drawn by seed: after some checkpoint, and then while anything may be going on."""
+    draw = random.Random(f"kill {lora}")
+    moments = [(step, draw.uniform(0, 0.03)) for step in sorted(draw.sample(range(2, 12), 2))]
+    options = {"lora": lora, "num_epochs": 6, "save_steps": 1, "auto_resume_from_checkpoints": True}
     _, whole = run(model_dir, tmp_path / "whole", **options)
     out = tmp_path / "killed"
-    for step, delay in ((3, 0.0), (11, 0.013)):
+    for step, delay in moments:
         process = start(model_dir, out, **options)
         wait_for(out / f"checkpoint-{step}", process)
         time.sleep(delay)
