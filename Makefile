@@ -13,7 +13,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-network test-floor check docs bench clean
+.PHONY: help setup quickstart test test-network test-nightly test-floor check docs bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -34,7 +34,10 @@ quickstart: setup  ## train a small model on this machine, from download to merg
 	@bash examples/quickstart/run.sh
 
 test: setup  ## run the whole test suite, offline (TESTS=tests/data for a part of it)
-	$(PYTEST) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not network" $(TESTS)
+	$(PYTEST) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not network and not nightly" $(TESTS)
+
+test-nightly: setup  ## run the tests that take many minutes
+	$(PYTEST) $(BIN)/python -m pytest -m nightly
 
 test-network: setup  ## run the tests that ask a package registry; they skip themselves when it does not answer
 	$(PYTEST) $(BIN)/python -m pytest -m network tests/network
@@ -45,7 +48,7 @@ test-floor:  ## run the suite with the oldest supported transformers, in a venv 
 	grep -vE '^(transformers|tokenizers|huggingface-hub)==' constraints.txt > $(FLOOR)/constraints.txt
 	$(FLOOR)/bin/python -m pip install --quiet $(PIP_ARGS) -c $(FLOOR)/constraints.txt torch
 	$(FLOOR)/bin/python -m pip install --quiet $(PIP_ARGS) -c $(FLOOR)/constraints.txt -e '.[dev]' 'transformers==5.17.*'
-	$(PYTEST) $(FLOOR)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not network" $(TESTS)
+	$(PYTEST) $(FLOOR)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not network and not nightly" $(TESTS)
 
 check: setup  ## lint, types, layers, house rules, and generated pages
 	$(BIN)/ruff check .

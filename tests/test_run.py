@@ -4,6 +4,7 @@ from collections import Counter
 
 from tests.helpers import make_run, messages
 
+from newt.config.core import Dataset
 from newt.extend import Facts
 from newt.registry import sections
 from newt.run import EntryType, Run
@@ -36,8 +37,8 @@ def test_missing_columns_list_those_found():
 def test_unknown_and_coming_dataset_types():
     choose = EntryType()
     assert "Did you mean alpaca?" in choose({"path": "x", "type": "alpacca"})
-    assert "type is missing" in choose({"path": "x"})
-    assert choose({"path": "x", "type": "input_output"}).is_coming("type")
+    assert choose({"path": "x"}) is Dataset  # its rows must be tokens already
+    assert choose({"path": "x", "type": "kd.chat_template"}).is_coming("type")
     assert "field_messages: conversations" in choose({"path": "x", "type": "sharegpt"})
 
 

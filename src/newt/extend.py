@@ -12,14 +12,15 @@ must not import torch or transformers: they fill slots with functions, and those
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from newt.config.core import Dataset
 from newt.config.section import Config, Problem, ProblemKind, Section
-from newt.rows import Conversation, FormattedRow, Policy, Segment, Text, Tokens, Turn
-from newt.support.errors import NewtError
+from newt.rows import Conversation, FormattedRow, Isolation, Policy, Segment, Text, Tokens, Turn
+from newt.slots import CollisionError, Slot, Swap, Table
 
 if TYPE_CHECKING:  # names for readers and the type checker; nothing heavy is imported at run time
     import numpy as np
@@ -27,17 +28,12 @@ if TYPE_CHECKING:  # names for readers and the type checker; nothing heavy is im
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
-T = TypeVar("T")
-
 __all__ = [
-    "CollisionError", "Conversation", "DataPlan", "Facts", "Family", "Feature", "Format", "FormattedRow", "LoadPlan",
-    "LossFn", "Method", "Packer", "Part", "Policy", "Segment", "Slot", "Swap", "Table", "Text", "Tokens", "TrainPlan",
-    "Turn",
+    "CollisionError", "Conversation", "DataPlan", "Facts", "Family", "Feature", "Format", "FormattedRow", "Isolation",
+    "LoadPlan", "LossFn", "Method", "Packer", "ParamGroups", "Part", "Policy", "Segment", "Slot", "Stored", "Swap",
+    "Table", "Text", "Tokens",
+    "TrainPlan", "Transform", "Turn",
 ]  # fmt: skip
-
-
-class CollisionError(NewtError):
-    """Two Parts want the same slot."""
 
 
 # --------------------------------------------------------------------------- facts
@@ -71,83 +67,6 @@ class Facts:
         return None if self.model is None else self.model.get("model_type")
 
 
-# --------------------------------------------------------------------------- slots
-
-
-class Slot(Generic[T]):
-    """A place that one Part may fill; others may wrap what is there."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.by: str | None = None
-        self._value: T | None = None
-        self._wraps: list[tuple[Callable[[T], T], str]] = []
-
-    def fill(self, value: T, *, by: str) -> None:
-        """Put a value into the slot.
-
-        Raises:
-            CollisionError: another Part filled it already.
-        """
-        if self.by is not None:
-            raise CollisionError(f"{self.by} and {by} both want to be the {self.name}: remove one of them")
-        self._value, self.by = value, by
-
-    def wrap(self, wrapper: Callable[[T], T], *, by: str) -> None:
-        """Wrap whatever value the slot will hold; wrappers run in the order in which they were added."""
-        self._wraps.append((wrapper, by))
-
-    def get(self, default: T | None = None) -> T | None:
-        """The value with its wrappers around it, or the default (wrapped as well)."""
-        value = self._value if self.by is not None else default
-        if value is None:
-            return None
-        for wrapper, _ in self._wraps:
-            value = wrapper(value)
-        return value
-
-    def __bool__(self) -> bool:
-        return self.by is not None
-
-
-class Table(dict[str, Any]):
-    """Keyword arguments that remember which Part set them."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self.by: dict[str, str] = {}
-
-    def fill(self, *, by: str, **values: Any) -> None:
-        """Set keyword arguments.
-
-        Raises:
-            CollisionError: another Part set one of them to another value.
-        """
-        for key, value in values.items():
-            if key in self and self[key] != value:
-                raise CollisionError(f"{self.by[key]} sets {self.name} {key}={self[key]!r}, and {by} sets {value!r}")
-            self[key] = value
-            self.by.setdefault(key, by)
-
-
-@dataclass(frozen=True)
-class Swap:
-    """Replacement of module instances, made before sharding.
-
-    Attributes:
-        old: class of the modules to replace, as a dotted path (resolved when the plan is executed).
-        new: makes the replacement from the old module.
-        by: name of the Part.
-        when: before or after the adapter is attached.
-    """
-
-    old: str
-    new: Callable[[nn.Module], nn.Module]
-    by: str
-    when: Literal["before_adapter", "after_adapter"] = "after_adapter"
-
-
 # --------------------------------------------------------------------------- plans
 
 
@@ -162,6 +81,7 @@ class LoadPlan:
         adapter: takes the base model, returns the model with its adapter.
         distributed: shards the model.
         swaps: module replacements.
+        prepare_base: steps on the base model before its adapter, in order; each gets the notes for the user too.
         prepare: steps on the finished model, in order (freezing, checkpointing hooks ...).
     """
 
@@ -171,12 +91,18 @@ class LoadPlan:
     adapter: Slot[Callable[[PreTrainedModel], Any]] = field(default_factory=lambda: Slot("adapter"))
     distributed: Slot[Callable[[Any], Any]] = field(default_factory=lambda: Slot("distribution"))
     swaps: list[Swap] = field(default_factory=list)
+    prepare_base: list[Callable[[Any, list[str]], None]] = field(default_factory=list)
     prepare: list[Callable[[Any], None]] = field(default_factory=list)
 
 
 Packer = Callable[["np.ndarray", int], "tuple[np.ndarray, np.ndarray]"]
 """(lengths int32 (rows,), seed) -> (order int32 (rows,), offsets int64 (bins + 1,)): bin b holds the rows
 ``order[offsets[b]:offsets[b + 1]]``."""
+
+Transform = Callable[[Mapping[str, "np.ndarray"], int, int], Mapping[str, "np.ndarray"]]
+"""(token row, its number among the training rows, epoch) -> token row. It runs each time a training row is picked, and
+its result depends on these three alone, so that a resumed run sees the same. It may replace columns and add
+``position_ids``; the number of tokens stays."""
 
 
 @dataclass
@@ -188,25 +114,61 @@ class DataPlan:
         formats: one format instance for each entry of ``datasets``, then of ``test_datasets``.
         eval_formats: those of ``test_datasets``.
         rows: row kind that the method reads: what the formats must give.
+        keep_order: training rows stay in the order of the datasets and of their files.
         tokenize: makes token rows from a formatted row (default: the supervised tokenizer of ``data.tokenize``).
         pack: packs training rows into bins (none: one row is one sample).
         pack_eval: packs evaluation rows.
         collate: given the tokenizer, makes the collator.
+        long_rows: a packed bin holds a whole micro-batch in one row (otherwise a micro-batch has ``micro_batch_size``
+            bins, each a row of its own).
+        flatten: samples that are not packed stand in one row for each micro-batch.
+        isolation: how samples that share a row are kept apart: what was proved of the architecture.
+        transforms: change training rows when they are picked, in this order.
+        stream: rows of streamed training data that are shuffled and packed at once (none: rows are prepared).
+        copies: makes what keeps prepared data in another place too (``data.push.HubCopies``).
+        join: packed samples stand in a row as one text and see each other, True with padding between them (none: they
+            are kept apart).
     """
 
     cfg: Config
     formats: Sequence[Format]
     eval_formats: Sequence[Format] = ()
     rows: str = "supervised"
+    keep_order: bool = False
     tokenize: Slot[Callable[..., Any]] = field(default_factory=lambda: Slot("row tokenizer"))
     pack: Slot[Packer] = field(default_factory=lambda: Slot("packer"))
     pack_eval: Slot[Packer] = field(default_factory=lambda: Slot("evaluation packer"))
     collate: Slot[Callable[..., Any]] = field(default_factory=lambda: Slot("collator"))
+    long_rows: Slot[bool] = field(default_factory=lambda: Slot("shape of packed batches"))
+    flatten: Slot[bool] = field(default_factory=lambda: Slot("shape of batches that are not packed"))
+    isolation: Slot[Isolation] = field(default_factory=lambda: Slot("isolation of samples in one row"))
+    transforms: list[Transform] = field(default_factory=list)
+    stream: Slot[int] = field(default_factory=lambda: Slot("stream"))
+    copies: Slot[Callable[[], Any]] = field(default_factory=lambda: Slot("place of further copies"))
+    join: Slot[bool] = field(default_factory=lambda: Slot("joint of packed samples"))
 
 
 LossFn = Callable[["nn.Module", Mapping[str, "Tensor"], "Tensor | int"], "Tensor"]
 """(model, batch, number of supervised tokens in the whole optimizer step) -> scalar loss, a sum over this
 micro-batch's supervised tokens divided by that number."""
+
+
+ParamGroups = Callable[["nn.Module", "Collection[str]"], "list[dict[str, Any]]"]
+"""(model, names of the parameters that weight decay shrinks) -> parameter groups of the optimizer: every trained
+parameter in exactly one, each with ``params``, ``lr``, ``weight_decay`` and a ``name`` for logs."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Further state of a run that every checkpoint holds.
+
+    Attributes:
+        save: writes it into a checkpoint's folder: (trained model, folder).
+        load: puts it back into the model: (model, folder). The weights of the checkpoint are loaded already.
+    """
+
+    save: Callable[[Any, Path], None]
+    load: Callable[[Any, Path], None]
 
 
 @dataclass
@@ -217,22 +179,31 @@ class TrainPlan:
         cfg: the config.
         args: keyword arguments of ``transformers.TrainingArguments``.
         loss: the loss function.
+        cross_entropy: the next-token loss of methods that use one (none: ``losses.causal.causal_loss``).
         optimizer: takes the model, returns the optimizer (none: what ``args['optim']`` names).
+        groups: makes the parameter groups of the optimizer (none: one learning rate for all).
         schedule: takes the optimizer and the number of steps, returns the scheduler (none: what ``args`` name).
         batches: makes the batch sampler.
         reference: makes the frozen reference model.
         callbacks: make a ``TrainerCallback`` each, called when the trainer is built.
+        evaluations: find further metrics at each evaluation: (trainer) -> value by name. The model is in evaluation
+            mode, and whatever they draw does not change the run.
+        stored: further state of the run that checkpoints hold.
         trainer_kwargs: further keyword arguments of the trainer.
     """
 
     cfg: Config
     args: Table = field(default_factory=lambda: Table("trainer argument"))
     loss: Slot[LossFn] = field(default_factory=lambda: Slot("loss"))
+    cross_entropy: Slot[LossFn] = field(default_factory=lambda: Slot("next-token loss"))
     optimizer: Slot[Callable[[nn.Module], Optimizer]] = field(default_factory=lambda: Slot("optimizer"))
+    groups: Slot[ParamGroups] = field(default_factory=lambda: Slot("rule for parameter groups"))
     schedule: Slot[Callable[[Optimizer, int], Any]] = field(default_factory=lambda: Slot("schedule"))
     batches: Slot[Callable[..., Any]] = field(default_factory=lambda: Slot("batch sampler"))
     reference: Slot[Callable[..., Any]] = field(default_factory=lambda: Slot("reference model"))
     callbacks: list[Callable[[], Any]] = field(default_factory=list)
+    evaluations: list[Callable[[Any], Mapping[str, float]]] = field(default_factory=list)
+    stored: list[Stored] = field(default_factory=list)
     trainer_kwargs: Table = field(default_factory=lambda: Table("trainer keyword"))
 
 
@@ -301,12 +272,24 @@ class Family(Part):
     Class attributes:
         model_types: values of ``model_type`` in config.json.
         unsupported: feature name -> reason why it cannot be used with this architecture.
-        isolates_packed: packed samples do not see each other through position_ids alone (proved by a test).
+        zeros: inputs that the model wants with text, as zeros in the shape of ``input_ids``.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
     unsupported: ClassVar[Mapping[str, str]] = {}
-    isolates_packed: ClassVar[bool] = False
+    zeros: ClassVar[tuple[str, ...]] = ()
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Let the loss add the inputs that the model wants with text."""
+        if self.zeros:
+            plan.loss.wrap(self._with_zeros, by=self.name)
+
+    def _with_zeros(self, loss: LossFn) -> LossFn:
+        def with_zeros(model: nn.Module, batch: Mapping[str, Tensor], num_items: Tensor | int) -> Tensor:
+            ids = batch["input_ids"]
+            return loss(model, {**{name: ids.new_zeros(ids.shape) for name in self.zeros}, **batch}, num_items)
+
+        return with_zeros
 
 
 class Method(Part):
@@ -364,6 +347,17 @@ class Format:
     def columns(self) -> Sequence[str]:
         """Columns that a row must have; the check compares them with the file's first row."""
         return ()
+
+    def source(self, tokenizer: Any) -> Any:
+        """The rows (a ``data.sources.Source``) of a format that makes them itself; None: they are at ``path``."""
+        return None
+
+    def modules(self) -> Sequence[str]:
+        """Names of further modules whose code makes the rows: prepared data are made anew when it changes."""
+        return ()
+
+    def bind(self, tokenizer: Any) -> None:
+        """Take the tokenizer; the row tokenizer calls it before the first row. For formats that give token ids."""
 
     def __call__(self, row: Mapping[str, Any]) -> FormattedRow:
         """Turn one row (None values removed) into something that can be tokenized.

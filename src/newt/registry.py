@@ -8,16 +8,25 @@ from newt.config.core import SECTIONS
 from newt.config.section import Section
 from newt.extend import Family, Feature, Method, Part
 from newt.families.cohere import Cohere
+from newt.families.deepseek import Deepseek
+from newt.families.falcon import Falcon
 from newt.families.gemma import Gemma
+from newt.families.gemma3 import Gemma3
+from newt.families.gemma4 import Gemma4
 from newt.families.glm import Glm
+from newt.families.gpt_neox import GptNeox
+from newt.families.gpt_oss import GptOss
 from newt.families.granite import Granite
+from newt.families.jamba import Jamba
 from newt.families.llama import Llama
 from newt.families.mistral import Mistral
 from newt.families.mixtral import Mixtral
 from newt.families.olmo import Olmo
 from newt.families.phi import Phi
 from newt.families.qwen import Qwen
+from newt.families.qwen_hybrid import QwenHybrid
 from newt.families.smollm import SmolLm
+from newt.families.starcoder import Starcoder
 from newt.features.attention import Attention
 from newt.features.attention_kernels import AttentionKernels
 from newt.features.bench_eval import BenchEval
@@ -68,6 +77,7 @@ from newt.features.moe_kernels import MoeKernels
 from newt.features.mora import Mora
 from newt.features.multimodal import Multimodal
 from newt.features.neftune import Neftune
+from newt.features.npu import Npu
 from newt.features.offload import Offload
 from newt.features.optimizers import Optimizers
 from newt.features.otel import Otel
@@ -81,6 +91,7 @@ from newt.features.quantized_base import QuantizedBase
 from newt.features.ray import Ray
 from newt.features.relora import Relora
 from newt.features.rl import Rl
+from newt.features.router_loss import RouterLoss
 from newt.features.sampling import Sampling
 from newt.features.schedules import Schedules
 from newt.features.selective_checkpointing import SelectiveCheckpointing
@@ -122,13 +133,35 @@ METHODS: tuple[type[Method], ...] = (
     Reward,
     ProcessReward,
 )
-FAMILIES: tuple[type[Family], ...] = (Llama, Mistral, Mixtral, Qwen, Gemma, Phi, SmolLm, Olmo, Granite, Glm, Cohere)
+FAMILIES: tuple[type[Family], ...] = (
+    Llama,
+    Mistral,
+    Mixtral,
+    Qwen,
+    QwenHybrid,
+    Gemma,
+    Gemma3,
+    Gemma4,
+    Phi,
+    GptNeox,
+    GptOss,
+    Falcon,
+    Deepseek,
+    Granite,
+    Olmo,
+    Cohere,
+    Glm,
+    SmolLm,
+    Starcoder,
+    Jamba,
+)
 FEATURES: tuple[type[Feature], ...] = (
     Lora,
     Loading,
     Tokens,
     QuantizedBase,
     Moe,
+    RouterLoss,
     Multimodal,
     Freeze,
     LoraPlus,
@@ -200,6 +233,7 @@ FEATURES: tuple[type[Feature], ...] = (
     Hub,
     HubDataset,
     CustomTrainer,
+    Npu,
     Derived,
 )
 

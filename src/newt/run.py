@@ -8,12 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 from newt import registry
-from newt.config.core import Data, Dataset
+from newt.config.attention import implementation
+from newt.config.core import Data, Dataset, Model
 from newt.config.load import NOT_YET, check_sections
 from newt.config.section import Config, Problem, Section
 from newt.extend import CollisionError, DataPlan, Facts, Feature, Format, LoadPlan, Method, Part, TrainPlan
 from newt.layouts import choose, format_of, formats_of_keys
 from newt.methods.sft import Sft
+from newt.models.isolation import isolation
+from newt.rows import Isolation
 
 
 class EntryType:
@@ -130,12 +133,21 @@ class Run:
         for name, reason in (self.family.unsupported if self.family else {}).items():
             if name in names:
                 yield Problem((), f"{name} cannot be used with {kind} models: {reason}")
-        if kind and "packing" in names and not (self.family and self.family.isolates_packed):
-            yield self.cfg.problem(
-                "sample_packing",
-                f"it is not proved that packed samples stay apart in {kind} models.",
-                "Set sample_packing: false.",
-            )
+        # Texts that are joined need not be kept apart.
+        texts = self.cfg.value("pretraining_dataset") and not self.cfg[Data].has_eval
+        joined = texts and not self.cfg.value("pretrain_multipack_attn")
+        apart = None if joined else self.isolation
+        for name, key in (("packing", "sample_packing"), ("flattening", "batch_flattening")):
+            if name in names and isinstance(apart, str) and self.cfg.value(key) != "auto":
+                yield self.cfg.problem(key, apart, f"Set {key}: false.")
+
+    @cached_property
+    def isolation(self) -> Isolation | str | None:
+        """How packed samples stay apart, or why they do not; None while the model is not known."""
+        if self.facts.model is None or not self.facts.model_type:
+            return None
+        model = {**self.facts.model, **(self.cfg[Model].overrides_of_model_config or {})}
+        return isolation(model, implementation(self.cfg))
 
     def _format_problems(self) -> Iterator[Problem]:
         for key, fmt in self._keyed_formats():
@@ -146,11 +158,17 @@ class Run:
             missing = [repr(column) for column in fmt.columns() if column not in found]
             if missing:
                 message = f"the rows have no column {' and no '.join(missing)}; they have: {', '.join(found)}."
-                yield self.cfg.problem(f"{key}.type", message, "Name the right column, or choose another type.")
+                named = [_column_key(fmt.entry, column) for column in fmt.columns() if column not in found]
+                keys = " and ".join(dict.fromkeys(key for key in named if key))
+                hint = f"Name the right column{f' in {keys}' if keys else ''}, or choose another type."
+                without = "Set type: without one, rows must be tokenized already."
+                yield self.cfg.problem(f"{key}.type", message, hint if fmt.entry.type else without)
 
     def _keyed_formats(self) -> Iterator[tuple[str, Format]]:
         data = self.cfg[Data]
-        for key, entries in (("datasets", data.datasets), ("test_datasets", data.test_datasets)):
+        texts = self.cfg.value("pretraining_dataset")
+        lists = (("datasets", data.datasets), ("pretraining_dataset", texts), ("test_datasets", data.test_datasets))
+        for key, entries in lists:
             for number, entry in enumerate(entries or ()):
                 for fmt in self._formats((entry,)):
                     yield f"{key}.{number}", fmt
@@ -162,8 +180,8 @@ class Run:
 
     @cached_property
     def formats(self) -> tuple[Format, ...]:
-        """One for each entry of ``datasets``."""
-        return self._formats(self.cfg[Data].datasets)
+        """One for each entry of ``datasets``, or of ``pretraining_dataset``."""
+        return self._formats(self.cfg[Data].datasets or self.cfg.value("pretraining_dataset"))
 
     @cached_property
     def eval_formats(self) -> tuple[Format, ...]:
@@ -180,6 +198,8 @@ class Run:
     def data_plan(self) -> DataPlan:
         """How rows become batches."""
         plan = DataPlan(self.cfg, self.formats, self.eval_formats, self.method.rows)
+        if isinstance(self.isolation, Isolation):
+            plan.isolation.fill(self.isolation, by="architecture")
         for part in self.parts:
             part.plan_data(plan)
         return plan
@@ -190,6 +210,12 @@ class Run:
         for part in self.parts:
             part.plan_train(plan)
         return plan
+
+
+def _column_key(entry: Dataset, column: str) -> str | None:
+    """The key of an entry that names a column."""
+    keys = (key for key in type(entry).model_fields if key.startswith("field") or key.endswith("_column"))
+    return next((key for key in keys if getattr(entry, key) == column), None)
 
 
 def _asks(section: type[Section], key: str, value: Any) -> bool:

@@ -70,3 +70,25 @@ def test_a_variable_that_is_set_stays(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     env.load_file(tmp_path / "binary")
     assert os.environ["NEWT_D"] == "mine"
+
+
+def test_the_level_of_other_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY")
+    for name in names:
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LOG_LEVEL", "nonsense")
+    env.set_process_defaults()
+    assert not [name for name in names if name in os.environ]
+    monkeypatch.setenv("LOG_LEVEL", "Debug")
+    env.set_process_defaults()
+    assert {os.environ[name] for name in names} == {"debug"}
+
+
+def test_the_page_names_every_variable_that_newt_reads() -> None:
+    source = Path(env.__file__)
+    page = (source.parents[3] / "docs" / "environment.md").read_text()
+    table = source.read_text().split("=====\n")[2]
+    names = {word for line in table.splitlines() if line[:1].isupper() for word in line[:30].split()}
+    assert len(names) > 12
+    assert [name for name in names if f"`{name}`" not in page] == []

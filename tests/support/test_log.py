@@ -86,3 +86,33 @@ def test_the_level_hides_remarks_and_warnings(monkeypatch, capsys, level, shown)
     streams = capsys.readouterr()
     assert [word for word in ("note", "warning") if word in streams.err] == shown.split()
     assert streams.out == "a result\n"
+
+
+def test_everything_that_is_said_is_mirrored(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("NEWT_LOG_LEVEL", "ERROR")
+    path, mark = tmp_path / "debug.log", uuid.uuid4().hex
+    path.write_text("of another run\n")
+    log.note(f"before {mark}")
+    with log.mirrored(path, "first"):
+        log.say("inside")
+        log.warn(f"careful {mark}")
+    log.note("after")
+    text = path.read_text()
+    assert text.startswith("of another run\n")
+    kinds = [line.split(" ", 3)[2:] for line in text.splitlines()[1:]]
+    assert kinds[-4:] == [
+        ["INFO", f"before {mark}"],
+        ["INFO", "first"],
+        ["INFO", "inside"],
+        ["WARNING", f"careful {mark}"],
+    ]
+    assert capsys.readouterr().err == ""
+
+
+def test_libraries_report_errors_alone():
+    import logging
+
+    from newt.support.log import CHATTY, quiet_libraries
+
+    quiet_libraries()
+    assert all(logging.getLogger(name).getEffectiveLevel() == logging.ERROR for name in CHATTY)

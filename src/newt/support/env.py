@@ -8,6 +8,8 @@ Variable                       Meaning
 NEWT_DATASET_NUM_PROC          Processes that tokenize, when ``dataset_num_proc`` is not set. Older name:
                                NEWT_DATASET_PROCESSES. Then RUNPOD_CPU_COUNT, then the cores of this process.
 NEWT_LOG_LEVEL                 WARNING: no remarks. ERROR: no warnings either. Default: INFO.
+LOG_LEVEL                      The same for transformers, datasets and the Hub's library; unset, they decide.
+NEWT_NCCL_TIMEOUT              Seconds that a process waits for the others, when ``ddp_timeout`` is not set.
 NEWT_IS_PREPROCESS             Set to 1 by ``newt preprocess``, for code of the user that wants to know.
 NEWT_DO_NOT_TRACK              Accepted, and without effect: Newt sends nothing. The same holds for DO_NOT_TRACK.
 NO_COLOR                       No colours.
@@ -22,6 +24,7 @@ A file ``.env`` in the current folder sets variables that are not set yet.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -57,6 +60,11 @@ def set_default(name: str, value: str) -> None:
     os.environ.setdefault(name, value)
 
 
+def export(values: Mapping[str, str]) -> None:
+    """Set variables for libraries, child processes and code of the user."""
+    os.environ.update(values)
+
+
 def set_process_defaults() -> None:
     """What a process that computes should have, before torch is loaded. The user's own values stay."""
     set_default("TOKENIZERS_PARALLELISM", "false")
@@ -64,8 +72,18 @@ def set_process_defaults() -> None:
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
         # Segments of the CUDA allocator that grow waste less memory.
         set_default("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    level = read("LOG_LEVEL").strip().lower()
+    if level in ("debug", "info", "warning", "error", "critical"):
+        for library in ("TRANSFORMERS", "DATASETS", "HF_HUB"):
+            set_default(f"{library}_VERBOSITY", level)
     # Threads that spin while they wait take the cores from the work, as soon as anything else runs on the machine.
     set_default("OMP_WAIT_POLICY", "passive")
+
+
+def nccl_timeout() -> int | None:
+    """Seconds that NEWT_NCCL_TIMEOUT (AXOLOTL_NCCL_TIMEOUT) asks for, or None."""
+    wanted = setting("NCCL_TIMEOUT").strip()
+    return int(wanted) if wanted.isdigit() and int(wanted) else None
 
 
 def world_size() -> int:

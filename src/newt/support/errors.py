@@ -19,3 +19,9 @@ class DataError(NewtError):
 
 class CheckpointError(NewtError):
     """A checkpoint is damaged, incomplete or of another run."""
+
+
+class UnsupportedError(NewtError):
+    """Something that users of the field know, and Newt does not do yet."""
+
+    exit_code = 3

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from newt.support import env
 
@@ -20,14 +22,66 @@ INFO, WARNING, ERROR = 20, 30, 40
 LEVELS = {"DEBUG": 10, "INFO": INFO, "WARNING": WARNING, "WARN": WARNING, "ERROR": ERROR, "CRITICAL": 50}
 
 
+class _Journal:
+    """What was said, whatever the level that is shown; kept until there is a file for it."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.lines: deque[str] = deque(maxlen=10_000)
+
+    def add(self, level: str, text: str) -> None:
+        self.lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} {text}\n")
+        if self.path is not None and env.rank() == 0:
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.writelines(self.lines)
+            except OSError:  # a full disk stops the run elsewhere, with a message
+                self.path = None
+            self.lines.clear()
+
+
+_journal = _Journal()
+
+
+CHATTY = ("torchao", "torch.utils._pytree", "bitsandbytes.backends.cpu.ops")
+"""Loggers that warn, when their library is imported, of kernels that are not there and never used here."""
+
+
+def quiet_libraries() -> None:
+    """Let ``CHATTY`` report errors alone; peft and transformers import these libraries wherever they are installed."""
+    import logging
+
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def mirrored(path: Path, first: str = "") -> Iterator[None]:
+    """Append everything that is said to a file, with time and level; also what was said before.
+
+    Args:
+        path: the file; its folder exists.
+        first: stands only in the file.
+    """
+    _journal.path = path
+    try:
+        if first:
+            _journal.add("INFO", first)
+        yield
+    finally:
+        _journal.path = None
+
+
 def say(text: str) -> None:
     """Print a result to stdout."""
+    _journal.add("INFO", text)
     if env.rank() == 0:
         print(text, flush=True)
 
 
 def note(text: str) -> None:
     """Print a remark to stderr."""
+    _journal.add("INFO", text)
     if _level() <= INFO:
         _to_stderr(text, DIM)
 
@@ -35,6 +89,7 @@ def note(text: str) -> None:
 @cache
 def warn(text: str) -> None:
     """Print a warning to stderr, the same text only once."""
+    _journal.add("WARNING", text)
     if _level() <= WARNING:
         _to_stderr(f"warning: {text}", YELLOW)
 
