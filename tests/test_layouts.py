@@ -26,9 +26,18 @@ def problems(entry, **keys):
     [
         ("chat_template", {}, "chat_template"),
         ("alpaca", {}, "alpaca"),
-        ("alpaca:chat", {}, "instruct"),
-        ("alpaca_w_system.load_open_orca", {}, "instruct"),
-        ("gpteacher:phi", {}, "instruct"),
+        ("alpaca:chat", {}, "alpaca"),
+        ("alpaca_w_system.load_open_orca", {}, "alpaca"),
+        ("gpteacher:phi", {}, "alpaca"),
+        ("concisechoice:chat", {}, "context_qa"),
+        ("reflection:chat", {}, "reflection"),
+        ("metharme", {}, "metharme"),
+        ("pygmalion.load", {}, "pygmalion"),
+        ("llama2_chat", {}, "llama2_chat"),
+        ("creative_acr.load_revise", {}, "creative_acr.load_answer"),
+        ("messages", {}, "chat_template"),
+        (None, {}, "pretokenized"),
+        ("", {}, "pretokenized"),
         ("input_output", {}, "input_output"),
         ("pretrain", {}, "pretrain"),
         ("_synthetic", {}, "_synthetic"),
@@ -59,7 +68,7 @@ def test_type_and_method_choose_the_format(kind, keys, name):
 @pytest.mark.parametrize(
     ("kind", "keys", "text"),
     [
-        ("alpacca", {}, "unknown type 'alpacca'. Did you mean alpaca? Valid: chat_template, alpaca, completion."),
+        ("alpacca", {}, "unknown type 'alpacca'. Did you mean alpaca? Valid: chat_template, messages, alpaca, "),
         ("alpaca_chat.laod_qa", {}, "Did you mean alpaca_chat.load_qa?"),
         ("chatml.intel", {}, "chatml.intel belongs to rl: dpo or rl: ipo or"),
         ("alpaca", DPO, "alpaca belongs to supervised fine-tuning. Valid here: chatml, llama3,"),
@@ -67,7 +76,8 @@ def test_type_and_method_choose_the_format(kind, keys, name):
         ("stepwise_supervised", {}, "stepwise_supervised belongs to process_reward_model: true."),
         ("chatml.intl", DPO, "unknown type 'chatml.intl'. Did you mean chatml.intel?"),
         ("sharegpt.load_x", {}, "sharegpt is now chat_template."),
-        (None, {}, "type is missing. Valid: chat_template, alpaca, completion."),
+        ("creative_acr", {}, "unknown type 'creative_acr'. Did you mean creative_acr.load_"),
+        ("alpaca:bogus", {}, "unknown type 'alpaca:bogus'. Did you mean alpaca"),
         (None, PRM, "type is missing. Valid: stepwise_supervised."),
     ],
 )
@@ -104,16 +114,7 @@ def test_keys_of_types_to_come_are_checked(entry, keys, text):
         ({"shards": 4, "preprocess_shards": 2}, "datasets.0.preprocess_shards: cannot be used with shards."),
         ({"shards_idx": 1}, "datasets.0.shards_idx: has no effect: shards is not set."),
         ({"shards": 4, "shards_idx": 4}, "datasets.0.shards_idx: must be less than shards (4)."),
-        ({"shards": 4}, "datasets.0.shards: is known, but Newt does not support it yet."),
-        ({"weight": 2}, "datasets.0.weight: is known, but Newt does not support it yet."),
-        (
-            {"storage_options": {"anon": True}},
-            "datasets.0.storage_options: is known, but Newt does not support it yet.",
-        ),
-        ({"name": ["a", "b"]}, "datasets.0.name: a list of names is known, but Newt does not support it yet."),
-        ({"type": "input_output"}, "datasets.0.type: input_output is known, but Newt does not support it yet."),
-        ({"type": {}}, "datasets.0.type: a type of one's own is known, but Newt does not support it yet."),
-        ({"type": "pretrain"}, "datasets.0.type: pretrain is known, but Newt does not support it yet."),
+        ({"name": []}, "datasets.0.name: is an empty list. Name a configuration, or remove it."),
         (
             {"type": "_synthetic", "max_input_id": 9},
             "datasets.0.max_input_id: must be greater than min_input_id (100).",
@@ -137,10 +138,18 @@ def test_rules_within_an_entry(entry, text):
     assert any(text in message for message in found), found
 
 
-@pytest.mark.parametrize("entry", [{"shards": 4, "shards_idx": 3}, {"shards_idx": None, "name": "en"}])
+@pytest.mark.parametrize(
+    "entry",
+    [{"shards": 4, "shards_idx": 3}, {"preprocess_shards": 3}, {"weight": 0.5}, {"shards_idx": None, "name": "en"}],
+)
 def test_sound_entries(entry):
     found = messages(datasets=[{"path": "a/b", "type": "alpaca", **entry}])
     assert all("does not support it yet" in message for message in found)
+
+
+def test_a_weight_of_evaluation_rows_is_refused():
+    found = messages(test_datasets=[{"path": "a/b", "type": "alpaca", "weight": 2}])
+    assert "test_datasets.0.weight: has no effect: every evaluation row is evaluated once. Remove it." in found
 
 
 def test_keys_of_conversations_are_kept_for_preference_pairs():

@@ -11,12 +11,18 @@ from newt.extend import Format
 from newt.formats.alpaca import Alpaca
 from newt.formats.chat_template import ChatTemplate
 from newt.formats.completion import Completion
-from newt.formats.custom import Custom, Module
+from newt.formats.creative_acr import CreativeAcr
+from newt.formats.custom import Custom
 from newt.formats.input_output import InputOutput
-from newt.formats.instruct import Instruct
+from newt.formats.llama2_chat import Llama2Chat
+from newt.formats.module import Module
 from newt.formats.preference import Preference, PreferenceModule
+from newt.formats.pretokenized import Pretokenized
 from newt.formats.pretrain import Pretrain
 from newt.formats.prompts import Prompts
+from newt.formats.questions import Questions
+from newt.formats.reflection import Reflection
+from newt.formats.roleplay import Metharme, Pygmalion
 from newt.formats.stepwise import Stepwise
 from newt.formats.synthetic import Synthetic
 from newt.formats.teacher import Teacher
@@ -26,9 +32,15 @@ FORMATS: tuple[type[Format], ...] = (
     ChatTemplate,
     Alpaca,
     Completion,
-    Instruct,
     InputOutput,
+    Questions,
+    Reflection,
+    Metharme,
+    Pygmalion,
+    Llama2Chat,
+    CreativeAcr,
     Custom,
+    Pretokenized,
     Pretrain,
     Synthetic,
     Teacher,
@@ -111,8 +123,10 @@ def _near(kind: Any, rows: str) -> str | None:
 
 
 def _valid(rows: str) -> str:
-    """Names of the formats that are built; where none is, those of the families to come."""
-    built = [fmt.name for fmt in FORMATS if fmt.rows == rows and not fmt.Settings.is_coming("type")]
+    """Names of the families of layouts; those that are built where there are any."""
     if rows == Prompts.rows:
         return "the dotted path of a function"
-    return ", ".join(built or dict.fromkeys(name.split(".")[0] for name in _names(rows)))
+    built = [fmt for fmt in FORMATS if fmt.rows == rows and not fmt.Settings.is_coming("type")]
+    names = [name for fmt in built for name in fmt.names or (fmt.name,) if fmt.reads(name)] or _names(rows)
+    families = dict.fromkeys(name.split(".")[0].split(":")[0] for name in names if not name.startswith("_"))
+    return ", ".join(families)

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+from tests.helpers import make_config
 
 from newt.config.core import Data, Template
 from newt.config.section import Config
@@ -122,8 +123,35 @@ def test_parts_become_one_text_and_spans() -> None:
     assert list(row.turns) == [Turn(False), Turn(True, ((0, 13, False), (13, 24, True), (24, 30, True)))]
     off = make()(chat("q", [{"text": "a", "train": False}, {"text": "b", "weight": 0.0}]))
     assert off.turns[1].train is False
-    image = make()(chat([{"type": "image"}, {"type": "text", "text": "q"}], "a"))
-    assert image.messages[0]["content"] == [{"type": "image"}, {"type": "text", "text": "q"}]
+
+
+def test_parts_that_are_no_text_need_a_model_that_reads_them() -> None:
+    row = chat([{"type": "image"}, {"type": "text", "text": "q"}], "a")
+    with pytest.raises(DataError, match=r"message 0 \(user\) holds a part of the type image, .* Leave the part out"):
+        make()(row)
+    cfg = make_config(processor_type="AutoProcessor")
+    entry = ChatTemplateDataset(path="x", type="chat_template")
+    assert ChatTemplate(entry, cfg)(row).messages[0]["content"] == row["messages"][0]["content"]
+
+
+def test_parts_of_a_system_turn_are_joined() -> None:
+    said = [{"role": "system", "content": [{"type": "text", "text": "Be "}, "brief", {"value": "."}]}]
+    row = make()({"messages": [*said, *chat("q", "a")["messages"]]})
+    assert row.messages[0]["content"] == "Be brief."
+
+
+def test_the_weight_of_a_message() -> None:
+    row = chat("q", "a", "r", "b")
+    row["messages"][1]["weight"], row["messages"][3]["weight"] = 0, 1.0
+    made = make()(row)
+    assert trained(made) == [False, False, False, True] and "weight" not in made.messages[1]
+    row["messages"][1]["train"] = True
+    assert trained(make(message_field_training="train")(row)) == [False, False, False, True]
+    row["messages"][1]["weight"] = 0.5
+    with pytest.raises(DataError, match=r"message 1 \(assistant\): weight must be 0 or 1, it is 0.5"):
+        make()(row)
+    named = make(message_property_mappings={"load": "weight"})(row)
+    assert named.messages[1]["load"] == 0.5 and trained(named) == [False, True, False, True]
 
 
 def test_a_part_that_ends_in_a_blank_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -166,7 +194,11 @@ def test_thinking_is_split_off(content: str, thinking: str | None, answer: str) 
         ({}, {"messages": "not json"}, "messages is a string but not JSON"),
         ({}, {"messages": {"role": "user"}}, "messages must be a list, it is an object"),
         ({}, {"messages": ["hi"]}, r"messages\[0\] must be an object, it is a text"),
-        ({}, {"messages": [{"from": "human", "value": "x"}]}, "message 0 has no 'role'; it has: from, value"),
+        (
+            {},
+            {"messages": [{"from": "human", "value": "x"}]},
+            "message 0 has no 'role'; it has: from, value. Set message_property_mappings: {role: from, content: value}",
+        ),
         ({}, {"messages": [{"role": "user"}]}, r"message 0 \(user\) has no 'content'"),
         ({}, chat("q", 5), r"message 1 \(assistant\): content must be a text, it is 5"),
         ({}, chat("q", [{"text": "a", "weight": 0.5}]), r"message 1 \(assistant\): weight .* must be 0 or 1"),

@@ -30,6 +30,7 @@ class ChatTemplate(Format):
     """Conversations."""
 
     name = "chat_template"
+    names = ("chat_template", "messages", "messages.chat")
     Settings = ChatTemplateDataset
 
     def __init__(self, entry: Dataset, cfg: Config) -> None:
@@ -42,7 +43,10 @@ class ChatTemplate(Format):
         self._sources = self._mappings(entry)
         self._dropped = {source for target, source in self._sources.items() if source != target}
         self._dropped |= {entry.message_field_training or "", entry.message_field_training_detail or ""}
+        self._mapped = {*self._sources, *self._sources.values(), *self._dropped}
+        self._dropped |= {"weight"} - self._mapped
         self._kwargs = dict(cfg[Template].chat_template_kwargs or {})
+        self._reads_media = bool(cfg.value("processor_type"))
         self._warned = False
 
     @staticmethod
@@ -104,7 +108,9 @@ class ChatTemplate(Format):
         role = self._role(message.get("role"))
         if not isinstance(role, str):
             known = ", ".join(map(str, raw))
-            raise DataError(f"message {index} has no {self._sources['role']!r}; it has: {known}")
+            hint = "message_property_mappings: {role: from, content: value}"
+            told = f". Set {hint}" if {"from", "value"} <= set(raw) else ""
+            raise DataError(f"message {index} has no {self._sources['role']!r}; it has: {known}{told}")
         message["role"] = role
         thinking = self.settings.template_thinking_key
         try:
@@ -157,6 +163,13 @@ class ChatTemplate(Format):
         elif content is None:
             known = ", ".join(map(str, message))
             raise DataError(f"message {index} ({message['role']}) has no {self._sources['content']!r}; it has: {known}")
+        elif isinstance(content, list) and not self._reads_media:
+            types = [part.get("type") for part in content if isinstance(part, Mapping)]
+            kind = next((found for found in types if found not in (None, "text")), "text")
+            raise DataError(
+                f"message {index} ({message['role']}) holds a part of the type {kind}, and this model is trained on "
+                "text. Leave the part out, or set processor_type for a model that reads it."
+            )
         elif not isinstance(content, str | list):
             raise DataError(f"message {index} ({message['role']}): content must be a text, it is {content!r}")
 
@@ -171,4 +184,12 @@ class ChatTemplate(Format):
         elif not isinstance(train, bool):
             field = self.settings.message_field_training
             raise DataError(f"message {index} ({role}): {field} must be true or false, it is {train!r}")
+        if "weight" in raw and "weight" not in self._mapped:
+            train = train and self._weight(index, role, raw["weight"])
         return Turn(train and (not flags or any(flag for _, _, flag in flags)), spans, reasoning_spans)
+
+    def _weight(self, index: int, role: str, weight: Any) -> bool:
+        """Whether a message counts: ``weight: 0`` takes it out of training, ``weight: 1`` changes nothing."""
+        if isinstance(weight, bool) or weight not in (0, 1):
+            raise DataError(f"message {index} ({role}): weight must be 0 or 1, it is {weight!r}")
+        return bool(weight)

@@ -7,8 +7,8 @@ from typing import Any
 
 from newt.config.core import Dataset
 from newt.config.section import Config
+from newt.data.instructions import text_of
 from newt.extend import Format, Segment, Text
-from newt.support.errors import DataError
 
 
 class CompletionDataset(Dataset):
@@ -22,6 +22,7 @@ class Completion(Format):
     """Plain text with an end token, cut into pieces of ``sequence_len``."""
 
     name = "completion"
+    names = ("completion", "completion.load")
     Settings = CompletionDataset
 
     def __init__(self, entry: Dataset, cfg: Config) -> None:
@@ -35,9 +36,4 @@ class Completion(Format):
 
     def __call__(self, row: Mapping[str, Any]) -> Text:
         """One trained segment."""
-        text = row.get(self.field)
-        if text is None:
-            raise DataError(f"{self.field} is missing; the row has: {', '.join(map(str, row)) or 'nothing'}")
-        if not isinstance(text, str):
-            raise DataError(f"{self.field} must be a text, it is {text!r}")
-        return Text((Segment(text, True, "text"),), split=True)
+        return Text((Segment(text_of(row, self.field), True, "text"),), split=True)

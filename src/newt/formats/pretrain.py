@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import NonNegativeInt
 
 from newt.config.core import Dataset
-from newt.extend import Format
+from newt.config.section import Config
+from newt.extend import Format, Segment, Text
+from newt.support.errors import DataError
 
 
 class PretrainDataset(Dataset):
     """Keys of an entry of ``pretraining_dataset``."""
-
-    coming: ClassVar[frozenset[str]] = Dataset.coming | {"type"}
 
     type: str | None = "pretrain"
     """Layout of the rows."""
@@ -27,12 +27,26 @@ class PretrainDataset(Dataset):
 
 
 class Pretrain(Format):
-    """Plain texts."""
+    """Plain texts, each with an end token. A long one becomes several windows that overlap."""
 
     name = "pretrain"
     Settings = PretrainDataset
 
+    def __init__(self, entry: Dataset, cfg: Config) -> None:
+        super().__init__(entry, cfg)
+        assert isinstance(entry, PretrainDataset)
+        self.column = entry.text_column
+
     def columns(self) -> Sequence[str]:
         """The column of the text."""
-        entry = self.entry
-        return (entry.text_column,) if isinstance(entry, PretrainDataset) else ()
+        return (self.column,)
+
+    def __call__(self, row: Mapping[str, Any]) -> Text:
+        """One trained segment, in windows."""
+        text = row.get(self.column)
+        if text is None:
+            found = ", ".join(map(str, row)) or "nothing"
+            raise DataError(f"{self.column} is missing; the row has: {found}. Set text_column.")
+        if not isinstance(text, str):
+            raise DataError(f"{self.column} must be a text, it is {text!r:.60}")
+        return Text((Segment(text, True, "text"),), split=True, overlapping=True)

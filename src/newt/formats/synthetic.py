@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from newt.config.core import Dataset
+from newt.config.core import Batch, Dataset, RunControl
 from newt.config.section import Config, Problem
-from newt.extend import Format
+from newt.extend import Format, Tokens
+from newt.support.errors import DataError, NewtError
 
 
 class SyntheticDataset(Dataset):
     """Keys of a made-up dataset."""
 
-    coming: ClassVar[frozenset[str]] = Dataset.coming | {"type"}
+    reads_path: ClassVar[bool] = False
 
     path: str = "synthetic"
     """A word; nothing is read."""
@@ -38,7 +39,35 @@ class SyntheticDataset(Dataset):
 
 
 class Synthetic(Format):
-    """Random token ids."""
+    """Random token ids, all of them trained."""
 
     name = "_synthetic"
     Settings = SyntheticDataset
+
+    def source(self, tokenizer: Any) -> Any:
+        """Rows of random ids, the same for the same seed.
+
+        Raises:
+            NewtError: the vocabulary is too small for ``min_input_id`` or ``max_input_id``.
+        """
+        from newt.data.synthetic import random_rows
+
+        entry = self.entry
+        assert isinstance(entry, SyntheticDataset)
+        high = entry.max_input_id or len(tokenizer)
+        if not entry.min_input_id < high <= len(tokenizer):
+            raise NewtError(f"{entry.path}: the ids must lie below {len(tokenizer)}, the size of the vocabulary.")
+        return random_rows(
+            entry.path,
+            rows=entry.length,
+            tokens=entry.sequence_length or self.cfg[Batch].sequence_len,
+            ids=range(entry.min_input_id, high),
+            seed=self.cfg[RunControl].seed if entry.seed is None else entry.seed,
+        )
+
+    def __call__(self, row: Mapping[str, Any]) -> Tokens:
+        """The ids, as labels too."""
+        ids = row.get("input_ids")
+        if ids is None:
+            raise DataError("_synthetic makes its own rows")
+        return Tokens(ids, ids, reason="random")
