@@ -259,3 +259,79 @@ def test_of_two_processes_one_prepares() -> None:
     assert sorted(line.count("row") for line in lines) == [0, 8]
     assert lines[0][-1] == lines[1][-1]
     assert any("Waiting for process" in err for _, err in outs)
+
+
+KILLED = """
+import os, random, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from pipeline import FakeTokenizer, Ids, config, plan_of
+from newt.config.core import Dataset
+from newt.data.prepare import prepare
+
+EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "shutil.rmtree", "fcntl.lockf"}
+
+def forked(work):
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(7 if sys.exc_info()[0] else 0)
+    return os.waitpid(child, 0)[1]
+
+def made(place):
+    plan = plan_of(config([Dataset(path="a.jsonl")], dataset_prepared_path=place, num_dataset_shards_to_save=2))
+    return sorted(row["input_ids"].tolist() for row in prepare(plan, FakeTokenizer()).train)
+
+def killed_at(place, moment):
+    seen = [0]
+    def watch(event, _):
+        seen[0] += event in EVENTS
+        if event in EVENTS and seen[0] == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    made(place)
+    Path("events").write_text(str(seen[0]))
+
+expected = made("whole")
+forked(lambda: killed_at("counted", -1))
+total = int(Path("events").read_text())
+moments = sorted(random.Random(0).sample(range(1, total + 1), min(total, 25)))
+for moment in moments:
+    place = f"at{moment}"
+    assert forked(lambda: killed_at(place, moment)) == signal.SIGKILL, moment
+    for _ in range(2):
+        assert made(place) == expected, moment
+    left = [path.name for path in Path(place).iterdir() if "partial" in path.name]
+    assert not left, (moment, left)
+print("killed", len(moments), "times")
+"""
+
+
+def test_killed_at_any_moment_the_next_run_is_right() -> None:
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "killed 25 times" in done.stdout, done.stdout
+
+
+def test_the_lock_of_a_dead_process_holds_nobody_up(capsys: pytest.CaptureFixture[str]) -> None:
+    first = prepare(plan(), FakeTokenizer())
+    assert first.path is not None
+    lock = first.path.with_name(f"{first.path.name}.lock")
+    lock.write_text("999999")
+    assert hits(plan())
+    assert "Waiting" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
+def test_damaged_inputs_of_another_run_do_not_matter(content: str) -> None:
+    first = prepare(plan(), FakeTokenizer())
+    assert first.path is not None
+    (first.path / "inputs.json").write_text(content)
+    lines: list[str] = []
+    prepare(plan(seed=1), FakeTokenizer(), explain=lines.append)
+    assert lines[0].startswith("cache miss")
+    assert not hits(plan()), "the folder is damaged, and made again"
+    assert hits(plan())

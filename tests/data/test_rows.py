@@ -6,9 +6,10 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from newt.data.rows import TokenRows, TokenWriter, trained_tokens
+from newt.data.rows import TokenRows, TokenWriter, files_of, trained_tokens
 
 
 def columns(*rows: tuple[int, list[int], int]) -> dict[str, np.ndarray]:
@@ -78,3 +79,43 @@ def test_no_rows(tmp_path: Path) -> None:
 def test_the_first_label_never_counts() -> None:
     assert trained_tokens(np.array([5, -100, 6])) == 1
     assert trained_tokens(np.array([5])) == 0
+
+
+@pytest.mark.parametrize("files", [2, 3, 7])
+def test_several_files_give_the_rows_in_their_order(
+    tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newt.data.rows._BATCH_TOKENS", 20)
+    with TokenWriter(tmp_path / "one.arrow") as one, TokenWriter(tmp_path / "rows.arrow", files) as several:
+        for number in range(40):
+            for writer in (one, several):
+                writer.add(columns((number, [number, 1, 2], 1), (number, [number] * (number % 5 + 1), 0)), dataset=0)
+    assert len(files_of(tmp_path / "rows.arrow")) == files
+    assert not (tmp_path / "rows.arrow").exists()
+    split, whole = TokenRows(tmp_path / "rows.arrow"), TokenRows(tmp_path / "one.arrow")
+    assert len(split) == len(whole) == 80
+    for number in range(80):
+        assert split[number]["input_ids"].tolist() == whole[number]["input_ids"].tolist()
+        assert split[number]["labels"].tolist() == whole[number]["labels"].tolist()
+        assert split.provenance(number) == whole.provenance(number)
+    sizes = [pa.ipc.open_file(str(path)).read_all().num_rows for path in files_of(tmp_path / "rows.arrow")]
+    assert sum(sizes) == 80
+    assert min(sizes) >= 80 // files // 2
+
+
+def test_few_rows_are_shared_between_the_files(tmp_path: Path) -> None:
+    with TokenWriter(tmp_path / "rows.arrow", 4) as writer:
+        writer.add(columns(*((number, [number, 1], 0) for number in range(8))), dataset=0)
+    tables = [pa.ipc.open_file(str(path)).read_all() for path in files_of(tmp_path / "rows.arrow")]
+    assert [table.num_rows for table in tables] == [2, 2, 2, 2]
+    assert files_of(tmp_path / "rows.arrow")[0].name == "rows-00000-of-00004.arrow"
+
+
+def test_rows_held_in_memory_outlive_the_file(path: Path) -> None:
+    mapped, held = TokenRows(path), TokenRows(path, in_memory=True)
+    assert [row["labels"].tolist() for row in held] == [row["labels"].tolist() for row in mapped]
+    before = held[2]["input_ids"].tolist()
+    with path.open("r+b") as file:
+        file.write(b"\0" * path.stat().st_size)
+    assert held[2]["input_ids"].tolist() == before
+    assert mapped[2]["input_ids"].tolist() != before

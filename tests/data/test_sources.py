@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import constants
+from tests.data.fake_hub import FakeHub, fake_hub
 from tests.data.pipeline import config, write_jsonl
 
 from newt.config.core import Dataset
@@ -150,6 +153,27 @@ def test_a_slice_runs_over_files(tmp_path: Path) -> None:
         ("1.jsonl", 10),
         ("2.jsonl", 20),
     ]
+
+
+def test_data_files_may_say_the_split(tmp_path: Path) -> None:
+    for part in range(3):
+        write_jsonl(tmp_path / f"{part}.jsonl", [{"n": part}])
+    files: dict[str, Any] = {"train": ("0.jsonl", "1.jsonl"), "test": "2.jsonl"}
+    assert [row["n"] for row in source(tmp_path, data_files=files)] == [0, 1]
+    assert [row["n"] for row in source(tmp_path, "test", data_files=files)] == [2]
+    assert [row["n"] for row in source(tmp_path, data_files=files, split="test+train[1:]")] == [2, 1]
+    with pytest.raises(DataError, match="dev does not exist: data_files has train, test"):
+        source(tmp_path, data_files=files, split="dev")
+
+
+def test_a_path_may_be_a_pattern(tmp_path: Path) -> None:
+    for part in range(3):
+        write_jsonl(tmp_path / f"{part}.jsonl", [{"n": part}])
+    write_jsonl(tmp_path / "a[1].jsonl", [{"n": "literal"}])
+    assert [row["n"] for row in source(tmp_path / "[12].jsonl")] == [1, 2]
+    assert [row["n"] for row in source(tmp_path / "a[1].jsonl")] == ["literal"]
+    with pytest.raises(DataError, match="there is no file or folder"):
+        source(tmp_path / "[45].jsonl")
 
 
 def test_files_of_a_type_by_name(tmp_path: Path) -> None:
@@ -292,11 +316,42 @@ def test_the_hub_gets_what_the_entry_says(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     found = source("org/name", name="main", revision="v1", data_files=("a.json",), split="train[:2]")
     assert list(found) == ROWS[:2]
-    assert asked == [("org/name", "main", {"revision": "v1", "data_files": ["a.json"]})]
+    files: dict[str, Any] = {"revision": "v1", "data_files": ["a.json"], "streaming": False}
+    assert asked == [("org/name", "main", files)]
+    source("org/name", name="main", data_files={"train": ("a.json", "b.json")})
+    assert asked[-1][2]["data_files"] == {"train": ["a.json", "b.json"]}
     with pytest.raises(DataError, match=r"there is no split test \(found: train\)"):
         source("org/name", "test")
-    source("https://example.org/a.csv.gz")
-    assert asked[-1] == ("csv", None, {"data_files": "https://example.org/a.csv.gz"})
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with fake_hub() as found:
+        monkeypatch.setattr(constants, "ENDPOINT", found.address)
+        template = found.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        found.repos["org/name"], found.private["org/name"], found.commits["org/name"] = {}, False, 1
+        yield found
+
+
+def test_files_of_the_hub_are_read_here(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"calls": {"x": 1}}, {"calls": {"y": [1, "a"]}}]
+    files = {"d/a.jsonl": jsonl(rows), "d/b.jsonl": jsonl(ROWS[:3]), "bad.jsonl": b'{"a": 1}\n{"a": }\n'}
+    hub.repos["org/name"].update(files)
+    assert list(source("org/name", data_files="d/a.jsonl")) == rows
+    assert list(source("org/name", data_files=("d/b.jsonl", "d/a.jsonl"))) == [*ROWS[:3], *rows]
+    assert list(source("org/name", data_files="d/*.jsonl", split="train[:1]")) == rows[:1]
+    assert list(source("org/name", "test", data_files={"train": "d/a.jsonl", "test": ("d/b.jsonl",)})) == ROWS[:3]
+    with pytest.raises(DataError, match=r"bad.jsonl:2: is not valid JSON"):
+        list(source("org/name", data_files="bad.jsonl"))
+    with pytest.raises(DataError, match=r"org/name: there is no file none.jsonl in it. Check data_files"):
+        source("org/name", data_files="none.jsonl")
+    with pytest.raises(DataError, match=r"org/other: .*Check path, name, revision and data_files."):
+        source("org/other", data_files="a.jsonl")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert list(source("org/name", data_files="d/a.jsonl")) == rows, "what was fetched is there offline"
 
 
 def test_network_errors_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +364,7 @@ def test_network_errors_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None
         return datasets.Dataset.from_list(ROWS[:1])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("time.sleep", waits.append)
+    monkeypatch.setattr("newt.data.retry.time.sleep", waits.append)
     assert list(source("org/name")) == ROWS[:1]
     assert waits == [5, 10]
     errors[:] = [ConnectionError("reset")] * 3

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from newt.config.core import Batch, Data, Dataset, RunControl, Template
+from newt.config.secrets import redacted
+from newt.data.addresses import shown
 from newt.data.sources import Source
 from newt.extend import DataPlan, Format
 from newt.support.files import sha256_file, verify_manifest, write_atomically
@@ -23,8 +25,20 @@ DATA_VERSION = 1
 DEFAULT_FOLDER = "last_run_prepared"
 INPUTS = "inputs.json"
 
-_ELSEWHERE = {"datasets", "test_datasets", "dataset_prepared_path", "dataset_num_proc"}
+_ELSEWHERE = {"datasets", "test_datasets", "dataset_prepared_path", "dataset_num_proc", "dataset_keep_in_memory"}
 """Keys of ``Data`` that do not change the rows, or that have their own place among the inputs."""
+
+_OF_USE = (
+    *("sample_packing", "eval_sample_packing", "sample_packing_bin_size", "sample_packing_group_size"),
+    *("sample_packing_sequentially", "group_by_length", "kd_temperature"),
+)
+"""Keys of how the rows are used. They are a part of the hash, as users of the field know it."""
+
+_PLACES = {"output_dir", "dataset_prepared_path", "datasets", "test_datasets"}
+"""Keys that say where something is; the entries of datasets count one by one."""
+
+_SECRET = {"storage_options"}
+"""Keys of an entry that open a place and say nothing about what is there."""
 
 Inputs = dict[str, Any]
 
@@ -42,20 +56,25 @@ def inputs(plan: DataPlan, tokenizer: Any, train: Sequence[Source], test: Sequen
     found: Inputs = {"version": DATA_VERSION, "code": _own_code(), "seed": cfg[RunControl].seed}
     found.update({key: value for key, value in cfg[Data].model_dump(mode="json").items() if key not in _ELSEWHERE})
     found.update({key: getattr(cfg[Batch], key) for key in ("sequence_len", "eval_sequence_len")})
+    found.update({key: cfg.value(key) for key in _OF_USE})
     found.update(_with_content(cfg[Template].model_dump(mode="json")))
     found["row tokenizer"] = plan.tokenize.by
+    found["keep order"] = plan.keep_order
     for key, entries, formats, sources in (
         ("datasets", cfg[Data].datasets, plan.formats, train),
         ("test_datasets", cfg[Data].test_datasets, plan.eval_formats, test),
     ):
         for number, (entry, fmt, source) in enumerate(zip(entries or (), formats, sources, strict=True)):
             found.update({f"{key}.{number}.{name}": value for name, value in _of_entry(entry, fmt, source).items()})
+            if fmt.modules():  # their code may read any key
+                found["all keys"] = {key: value for key, value in redacted(cfg.to_dict()).items() if key not in _PLACES}
     found.update({f"tokenizer.{name}": value for name, value in _of_tokenizer(tokenizer).items()})
     return found
 
 
 def _of_entry(entry: Dataset, fmt: Format, source: Source) -> Inputs:
-    settings = _with_content(entry.model_dump(mode="json"))
+    settings = _with_content(entry.model_dump(mode="json", exclude=_SECRET))
+    settings["path"] = shown(entry.path)
     return {**settings, "content": source.fingerprint, "format": type(fmt).__qualname__, "format code": _code_of(fmt)}
 
 
@@ -81,14 +100,15 @@ def _of_tokenizer(tokenizer: Any) -> Inputs:
 
 def _code_of(fmt: Format) -> str:
     """Hash over the source of a format and of the classes that it is made from."""
-    modules = {cls.__module__ for cls in type(fmt).__mro__ if cls not in (object, Format)}
+    modules = {cls.__module__ for cls in type(fmt).__mro__ if cls not in (object, Format)} | set(fmt.modules())
     files = sorted({str(getattr(sys.modules[name], "__file__", "")) for name in modules})
     return _sha256("".join(sha256_file(Path(name)) for name in files if Path(name).is_file()))
 
 
 def _own_code() -> str:
     folder = Path(__file__).parent
-    files = sorted([*folder.glob("*.py"), *folder.rglob("*.jinja")])
+    # rows.py fills the prompts of formats, so it decides about the text as this room does.
+    files = sorted([folder.parent / "rows.py", *folder.glob("*.py"), *folder.rglob("*.jinja")])
     return _sha256("".join(sha256_file(path) for path in files))
 
 
@@ -183,10 +203,10 @@ def explain(place: Path, found: Inputs, *, reused: bool, say: Callable[[str], No
 
 def _read(path: Path) -> Inputs:
     try:
-        stored: Inputs = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return stored
+    return stored if isinstance(stored, dict) else {}
 
 
 def _differences(old: Inputs, new: Inputs) -> list[str]:

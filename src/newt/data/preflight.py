@@ -8,13 +8,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from glob import has_magic
 from pathlib import Path
 from typing import BinaryIO
 
 from newt.config.core import Dataset
 from newt.config.section import Config, Problem
+from newt.data.addresses import WEB, address_problems, scheme
 from newt.support.files import nearest_name
 
 FILE_TYPES = {
@@ -67,14 +68,41 @@ def reader_name(entry: Dataset) -> bool:
     return entry.data_files is not None and entry.path in _READERS and not Path(entry.path).exists()
 
 
-def is_url(entry: Dataset) -> bool:
+def wanted_files(entry: Dataset) -> list[tuple[str | None, str]] | None:
+    """What ``data_files`` names: (split, if it says one; file or pattern). None without ``data_files``."""
+    named = entry.data_files
+    if named is None:
+        return None
+    by_split = named if isinstance(named, Mapping) else {None: named}
+    return [(split, name) for split, names in by_split.items() for name in _several(names)]
+
+
+def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def addresses(entry: Dataset) -> list[str]:
+    """Addresses that the entry names: its path, or, where that is a file type or an address, what is in data_files."""
+    named = [name for _, name in wanted_files(entry) or () if scheme(name)]
+    return ([entry.path] if scheme(entry.path) else []) + (named if scheme(entry.path) or reader_name(entry) else [])
+
+
+def is_address(entry: Dataset) -> bool:
     """Whether the rows come over the network by an address of their own."""
-    return "://" in entry.path
+    return bool(addresses(entry))
 
 
 def is_local(entry: Dataset) -> bool:
     """Whether the rows are in files of this machine."""
-    return not is_url(entry) and (reader_name(entry) or Path(entry.path).expanduser().exists())
+    return not is_address(entry) and (reader_name(entry) or bool(_matches(entry.path)))
+
+
+def _matches(path: str) -> list[Path]:
+    """The file or folder of a path, or the files that it matches as a pattern."""
+    place = Path(path).expanduser()
+    if place.exists():
+        return [place]
+    return [found for found in _expand(Path(), path) if found.is_file()] if has_magic(path) else []
 
 
 def is_saved(folder: Path) -> bool:
@@ -94,19 +122,24 @@ def has_dataset_card(folder: Path) -> bool:
 
 def local_files(entry: Dataset) -> list[Path]:
     """Data files of a local entry, in reading order; names of ``data_files`` that match nothing are kept."""
-    base = Path() if reader_name(entry) else Path(entry.path).expanduser()
-    if entry.data_files is not None:
-        wanted = (entry.data_files,) if isinstance(entry.data_files, str) else entry.data_files
-        folder = base if base.is_dir() else base.parent
-        return [path for name in wanted for path in _expand(folder, name)]
-    if base.is_file():
-        return [base]
-    return [path for path in _walk(base) if _is_data(path, entry)]
+    return [path for _, path in split_files(entry)]
+
+
+def split_files(entry: Dataset, folder: Path | None = None) -> list[tuple[str | None, Path]]:
+    """The same, with the split that ``data_files`` says; ``folder`` takes the place of ``path``."""
+    base = folder or (Path() if reader_name(entry) else Path(entry.path).expanduser())
+    wanted = wanted_files(entry)
+    if wanted is not None:
+        start = base if base.is_dir() else base.parent
+        return [(split, path) for split, name in wanted for path in _expand(start, name)]
+    if base.is_dir():
+        return [(None, path) for path in _walk(base) if is_data_name(path.name, entry)]
+    return [(None, path) for path in _matches(entry.path)]
 
 
 def _expand(folder: Path, name: str) -> list[Path]:
     path = folder / Path(name).expanduser()
-    if not has_magic(name):
+    if not has_magic(name) or path.is_file():
         return [path]
     root = Path(path.anchor) if path.is_absolute() else Path()
     return sorted(root.glob(str(path.relative_to(root)))) or [path]
@@ -118,9 +151,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in sorted(names) if not name.startswith((".", "_")))
 
 
-def _is_data(path: Path, entry: Dataset) -> bool:
-    found = FILE_TYPES.get(suffix(path))
-    return found is not None and path.name not in _NOT_DATA and entry.ds_type in (None, found)
+def is_data_name(name: str, entry: Dataset) -> bool:
+    """Whether a file of a folder holds rows, as its name says."""
+    found = FILE_TYPES.get(suffix(Path(name)))
+    return found is not None and name not in _NOT_DATA and entry.ds_type in (None, found)
 
 
 def split_name(path: Path, folder: Path) -> str | None:
@@ -144,8 +178,14 @@ def problems(entry: Dataset, key: str, cfg: Config) -> list[Problem]:
         key: its dotted key, such as ``datasets.0``.
         cfg: gives the places in the YAML file.
     """
-    if is_url(entry):
+    if not entry.reads_path:
         return []
+    named = addresses(entry)
+    if named:
+        return address_problems(entry, named, key, cfg) + _split_problems(entry, key, cfg)
+    if entry.storage_options is not None:
+        message = "has no effect: path is not an address such as s3://bucket/rows.jsonl."
+        return [cfg.problem(f"{key}.storage_options", message, "Remove it.")]
     if not is_local(entry):
         return _not_here(entry, f"{key}.path", cfg)
     base = Path(entry.path).expanduser()
@@ -204,7 +244,15 @@ def _file_problems(entry: Dataset, path: Path, key: str, cfg: Config) -> list[Pr
 
 
 def _split_problems(entry: Dataset, key: str, cfg: Config) -> list[Problem]:
-    if entry.split is None or re.split(r"[\[+]", entry.split)[0] == "train":
+    """Files have one split, unless ``data_files`` says more; what a folder behind an address has is not known yet."""
+    wanted = entry.split and re.split(r"[\[+]", entry.split)[0]
+    if isinstance(entry.data_files, Mapping):
+        known = ", ".join(entry.data_files)
+        if wanted is None or wanted in entry.data_files:
+            return []
+        return [cfg.problem(f"{key}.split", f"{wanted} does not exist: data_files has {known}.", "Correct split.")]
+    in_a_folder = scheme(entry.path) not in (None, *WEB) and entry.data_files is None and not suffix(Path(entry.path))
+    if wanted is None or wanted == "train" or in_a_folder:
         return []
     message = f"{entry.split} does not exist: files have one split, train."
     return [cfg.problem(f"{key}.split", message, "Remove it, or write train with a slice such as train[:500].")]

@@ -17,16 +17,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from newt.data.datafile import DataFile
 from newt.data.preflight import suffix
 from newt.support.errors import DataError
-from newt.support.files import sha256_file
 
 Row = dict[str, Any]
 Record = tuple[int, Any]
@@ -47,6 +48,7 @@ class Chunk:
         payload: the rows as they were read.
         parse: makes rows of the payload.
         lines: line number of each row, where the file has lines.
+        numbers: number of each row in its dataset, where they are no neighbours.
     """
 
     file: str
@@ -54,6 +56,7 @@ class Chunk:
     payload: Any
     parse: Callable[[Chunk], list[Row]]
     lines: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.payload)
@@ -66,10 +69,14 @@ class Chunk:
         """
         return self.parse(self)
 
+    def number(self, index: int) -> int:
+        """Number of a row in its dataset."""
+        return self.numbers[index] if self.numbers else self.first + index
+
     def place(self, index: int) -> str:
         """Where a row of this chunk stands, for messages."""
         line = f" (line {self.lines[index]})" if self.lines else ""
-        return f"{self.file}: row {self.first + index}{line}"
+        return f"{self.file}: row {self.number(index)}{line}"
 
 
 class Reader(Protocol):
@@ -88,30 +95,30 @@ class Reader(Protocol):
         """Rows from ``start`` up to ``stop`` in chunks of ``size``; row ``start`` gets the number ``first``."""
 
 
-def open_file(path: Path, kind: str) -> Reader:
-    """Reader of a data file; ``kind`` is one of json, csv, text, parquet, arrow."""
+def open_file(file: DataFile, kind: str) -> Reader:
+    """Reader of a data file; ``kind`` is one of json, csv, text, parquet, arrow. Nothing is read yet."""
     if kind in ("parquet", "arrow"):
-        return TableFile(path, kind)
+        return TableFile(file, kind)
     if kind == "text":
-        return TextFile(path, _text_records, rows_as_read)
+        return TextFile(file, _text_records, rows_as_read)
     if kind == "csv":
-        return TextFile(path, _csv_records, rows_as_read)
-    return TextFile(path, _list_records, rows_as_read) if _is_list(path) else TextFile(path, _lines, _parse_lines)
+        return TextFile(file, _csv_records, rows_as_read)
+    return JsonFile(file, _lines, _parse_lines)
 
 
 class TextFile:
     """Rows of a text file.
 
     Args:
-        path: the file.
+        file: the file.
         records: finds the records.
         parse: makes rows of them.
     """
 
     def __init__(
-        self, path: Path, records: Callable[[Path], Iterator[Record]], parse: Callable[[Chunk], list[Row]]
+        self, file: DataFile, records: Callable[[DataFile], Iterator[Record]], parse: Callable[[Chunk], list[Row]]
     ) -> None:
-        self.path = path
+        self.file = file
         self._records = records
         self._parse = parse
         self._count: int | None = None
@@ -119,7 +126,7 @@ class TextFile:
     def count(self) -> int:
         """Number of rows; the file is read once for it."""
         if self._count is None:
-            self._count = sum(1 for _ in self._records(self.path))
+            self._count = sum(1 for _ in self._found())
         return self._count
 
     def columns(self) -> tuple[str, ...]:
@@ -127,15 +134,35 @@ class TextFile:
         return next((tuple(chunk.rows()[0]) for chunk in self.chunks(0, 1, 0, 1)), ())
 
     def fingerprint(self) -> str:
-        """SHA-256 of the content."""
-        return sha256_file(self.path)
+        """Changes when the content changes."""
+        return self.file.fingerprint()
 
     def chunks(self, start: int, stop: int, first: int, size: int) -> Iterator[Chunk]:
         """Rows from ``start`` up to ``stop``, see ``Reader``."""
-        for group in _groups(islice(self._records(self.path), start, stop), size):
+        for group in _groups(islice(self._found(), start, stop), size):
             lines, payload = zip(*group, strict=True)
-            yield Chunk(str(self.path), first, payload, self._parse, lines)
+            yield Chunk(str(self.file), first, payload, self._maker(), lines)
             first += len(group)
+
+    def _found(self) -> Iterator[Record]:
+        return self._records(self.file)
+
+    def _maker(self) -> Callable[[Chunk], list[Row]]:
+        return self._parse
+
+
+class JsonFile(TextFile):
+    """Rows of a JSON file: an object on each line, or one list of objects."""
+
+    @cached_property
+    def _is_list(self) -> bool:
+        return next((line.lstrip()[:1] == b"[" for _, line in _lines(self.file)), False)
+
+    def _found(self) -> Iterator[Record]:
+        return _list_records(self.file) if self._is_list else super()._found()
+
+    def _maker(self) -> Callable[[Chunk], list[Row]]:
+        return rows_as_read if self._is_list else super()._maker()
 
 
 def _groups(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
@@ -155,53 +182,54 @@ def _groups(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(file: DataFile) -> Iterator[BinaryIO]:
+    compression = PurePath(file.name).suffix.lower()
     try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path) as file:
-                yield cast("BinaryIO", file)
-        elif path.suffix.lower() == ".zst":
-            with pa.input_stream(str(path), compression="zstd") as stream:
-                yield cast("BinaryIO", io.BufferedReader(stream))
-        else:
-            with path.open("rb") as file:
-                yield file
+        with file.open() as raw:
+            if compression == ".gz":
+                with gzip.open(raw) as stream:
+                    yield cast("BinaryIO", stream)
+            elif compression == ".zst":
+                with pa.input_stream(raw, compression="zstd") as stream:
+                    yield cast("BinaryIO", io.BufferedReader(stream))
+            else:
+                yield raw
     except (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
-        raise DataError(f"{path}: is damaged or not compressed as its name says: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{file}: is damaged or not compressed as its name says: {error}") from error
+    except file.errors as error:
+        raise DataError(f"{file}: {file.why(error)}") from error
 
 
-def _lines(path: Path) -> Iterator[Record]:
+def _lines(file: DataFile) -> Iterator[Record]:
     """Lines that are not blank, with their numbers from 1, without a byte order mark."""
-    with _opened(path) as file:
-        for number, line in enumerate(file, 1):
+    with _opened(file) as stream:
+        for number, line in enumerate(stream, 1):
             content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if content.strip():
                 yield number, content
 
 
-def _decoded(path: Path, number: int, line: bytes) -> str:
+def _decoded(file: object, number: int, line: bytes) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         what = f"byte 0x{line[error.start]:02x} at column {error.start + 1}"
-        raise DataError(f"{path}:{number}: is not UTF-8 ({what}). Save the file as UTF-8.") from error
+        raise DataError(f"{file}:{number}: is not UTF-8 ({what}). Save the file as UTF-8.") from error
 
 
-def _text_records(path: Path) -> Iterator[Record]:
-    for number, line in _lines(path):
-        yield number, {"text": _decoded(path, number, line).rstrip("\r\n")}
+def _text_records(file: DataFile) -> Iterator[Record]:
+    for number, line in _lines(file):
+        yield number, {"text": _decoded(file, number, line).rstrip("\r\n")}
 
 
-def _csv_records(path: Path) -> Iterator[Record]:
+def _csv_records(file: DataFile) -> Iterator[Record]:
     """Every cell is a string, as written; an absent cell is None."""
     csv.field_size_limit(sys.maxsize)
-    delimiter = "\t" if suffix(path) == ".tsv" else ","
-    with _opened(path) as file:
+    delimiter = "\t" if suffix(Path(file.name)) == ".tsv" else ","
+    with _opened(file) as stream:
         lines = (
-            _decoded(path, number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-            for number, line in enumerate(file, 1)
+            _decoded(file, number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+            for number, line in enumerate(stream, 1)
         )
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
@@ -209,18 +237,14 @@ def _csv_records(path: Path) -> Iterator[Record]:
             for cells in reader:
                 if len(cells) > len(header):
                     wrong = f"has {len(cells)} cells, the header has {len(header)}"
-                    raise DataError(f"{path}:{reader.line_num}: {wrong}. Is a quote missing?")
+                    raise DataError(f"{file}:{reader.line_num}: {wrong}. Is a quote missing?")
                 if cells:
                     yield reader.line_num, dict(zip(header, [*cells, *[None] * len(header)], strict=False))
         except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num}: is not valid CSV: {error}.") from error
+            raise DataError(f"{file}:{reader.line_num}: is not valid CSV: {error}.") from error
 
 
 # --------------------------------------------------------------------------- JSON
-
-
-def _is_list(path: Path) -> bool:
-    return next((line.lstrip()[:1] == b"[" for _, line in _lines(path)), False)
 
 
 def _parse_lines(chunk: Chunk) -> list[Row]:
@@ -228,7 +252,7 @@ def _parse_lines(chunk: Chunk) -> list[Row]:
 
 
 def _json_row(file: str, number: int, raw: bytes) -> Row:
-    text = _decoded(Path(file), number, raw).rstrip("\r\n")
+    text = _decoded(file, number, raw).rstrip("\r\n")
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -244,18 +268,18 @@ def _checked(file: str, number: int, value: Any) -> Row:
     return value
 
 
-def _list_records(path: Path) -> Iterator[Record]:
+def _list_records(file: DataFile) -> Iterator[Record]:
     """Elements of one JSON list, without holding the whole of it."""
-    with _opened(path) as raw:
+    with _opened(file) as raw:
         text = io.TextIOWrapper(raw, "utf-8-sig")
         try:
-            yield from _elements(path, text)
+            yield from _elements(file, text)
         except UnicodeDecodeError as error:
             what = f"byte 0x{error.object[error.start]:02x}"
-            raise DataError(f"{path}: is not UTF-8 ({what}). Save the file as UTF-8.") from error
+            raise DataError(f"{file}: is not UTF-8 ({what}). Save the file as UTF-8.") from error
 
 
-def _elements(path: Path, text: io.TextIOWrapper) -> Iterator[Record]:
+def _elements(file: DataFile, text: io.TextIOWrapper) -> Iterator[Record]:
     decoder = json.JSONDecoder()
     buffer = text.read(_BLOCK)
     position = buffer.index("[") + 1
@@ -266,7 +290,7 @@ def _elements(path: Path, text: io.TextIOWrapper) -> Iterator[Record]:
         position = start
         if buffer.startswith("]", position):
             if (buffer[position + 1 :] + text.read(_BLOCK)).strip():
-                raise DataError(f"{path}:{line}: there is more text after the end of the list.")
+                raise DataError(f"{file}:{line}: there is more text after the end of the list.")
             return
         try:
             value, end = decoder.raw_decode(buffer, position)
@@ -274,10 +298,10 @@ def _elements(path: Path, text: io.TextIOWrapper) -> Iterator[Record]:
             more = text.read(max(_BLOCK, len(buffer) - position)) if _cut_off(error) else ""
             if not more:
                 bad = line + buffer.count("\n", position, error.pos)
-                raise DataError(f"{path}:{bad}: is not valid JSON: {error.msg}.") from error
+                raise DataError(f"{file}:{bad}: is not valid JSON: {error.msg}.") from error
             buffer, position = buffer[position:] + more, 0
             continue
-        yield line, _checked(str(path), line, value)
+        yield line, _checked(str(file), line, value)
         line += buffer.count("\n", position, end)
         position = end
 
@@ -315,21 +339,25 @@ def without_fill(value: Any) -> Any:
 
 
 @contextmanager
-def _table_errors(path: Path) -> Iterator[None]:
+def _table_errors(file: DataFile) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as a table: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{file}: cannot be read as a table: {str(error).splitlines()[0]}") from error
 
 
 class TableFile:
     """Rows of a Parquet file, or of an Arrow file in the file or the stream layout."""
 
-    def __init__(self, path: Path, kind: str) -> None:
-        self.path = path
+    def __init__(self, file: DataFile, kind: str) -> None:
+        self.file = file
         self._kind = kind
-        with _table_errors(path):
-            self._table = pq.ParquetFile(path, memory_map=True) if kind == "parquet" else _arrow_table(path)
+
+    @cached_property
+    def _table(self) -> Any:
+        with _table_errors(self.file):
+            source = self.file.table()
+            return pq.ParquetFile(source, memory_map=True) if self._kind == "parquet" else _arrow_table(source)
 
     def count(self) -> int:
         """Number of rows."""
@@ -340,17 +368,17 @@ class TableFile:
         return tuple((self._table.schema_arrow if self._kind == "parquet" else self._table.schema).names)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the content."""
-        return sha256_file(self.path)
+        """Changes when the content changes."""
+        return self.file.fingerprint()
 
     def chunks(self, start: int, stop: int, first: int, size: int) -> Iterator[Chunk]:
         """Rows from ``start`` up to ``stop``, see ``Reader``."""
         seen = 0
-        with _table_errors(self.path):
+        with _table_errors(self.file):
             for batch in self._batches(size):
                 low, high = max(start - seen, 0), min(stop - seen, len(batch))
                 if low < high:
-                    yield Chunk(str(self.path), first, batch.slice(low, high - low), _parse_table)
+                    yield Chunk(str(self.file), first, batch.slice(low, high - low), _parse_table)
                     first += high - low
                 seen += len(batch)
                 if seen >= stop:
@@ -362,8 +390,8 @@ class TableFile:
         return iter(self._table.to_batches(max_chunksize=size))
 
 
-def _arrow_table(path: Path) -> Any:
-    source = pa.memory_map(str(path))
+def _arrow_table(place: Path | BinaryIO) -> Any:
+    source = pa.memory_map(str(place)) if isinstance(place, Path) else pa.PythonFile(place, "r")
     try:
         return pa.ipc.open_file(source).read_all()
     except pa.ArrowInvalid:

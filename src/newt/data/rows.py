@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, SupportsIndex
@@ -30,11 +32,32 @@ def trained_tokens(labels: np.ndarray) -> int:
     return int(np.count_nonzero(labels[1:] != IGNORE))
 
 
-class TokenWriter:
-    """Writes token rows to an Arrow file, batch after batch; use it in a ``with`` block."""
+_BATCH_TOKENS = 1 << 20
+"""Rows are written together until they have this many tokens: who reads all lengths then touches few pages."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = pa.ipc.new_file(str(path), _SCHEMA)
+
+def files_of(path: Path) -> list[Path]:
+    """The files that hold the rows of ``path``: itself, or its numbered parts; nothing if there are none."""
+    if path.exists():
+        return [path]
+    return sorted(path.parent.glob(f"{path.stem}-?????-of-?????{path.suffix}"))
+
+
+class TokenWriter:
+    """Writes token rows to Arrow files, batch after batch; use it in a ``with`` block.
+
+    Args:
+        path: the file; of several files what their names are made from (``rows-00000-of-00004.arrow``).
+        files: how many files share the batches, in rotation, so that each gets about the same number of rows.
+    """
+
+    def __init__(self, path: Path, files: int = 1) -> None:
+        names = [f"{path.stem}-{number:05}-of-{files:05}{path.suffix}" for number in range(files)]
+        paths = [path] if files == 1 else [path.with_name(name) for name in names]
+        self._files = [pa.ipc.new_file(str(path), _SCHEMA) for path in paths]
+        self._written = 0
+        self._held: list[dict[str, np.ndarray]] = []
+        self._tokens = 0
 
     def __enter__(self) -> TokenWriter:
         return self
@@ -42,7 +65,9 @@ class TokenWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._flush(pieces=len(self._files))
+        for file in self._files:
+            file.close()
 
     def add(self, columns: Mapping[str, np.ndarray], dataset: int) -> None:
         """Append rows.
@@ -54,24 +79,45 @@ class TokenWriter:
         lengths = columns["lengths"]
         if not len(lengths):
             return
-        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        self._held.append({**columns, "dataset": np.full(len(lengths), dataset, np.int16)})
+        self._tokens += len(columns["input_ids"])
+        if self._tokens >= _BATCH_TOKENS:
+            self._flush()
+
+    def _flush(self, pieces: int = 1) -> None:
+        if not self._held:
+            return
+        columns = {name: np.concatenate([held[name] for held in self._held]) for name in (*_SCHEMA.names, "lengths")}
+        self._held, self._tokens = [], 0
+        offsets = pa.array(np.concatenate([[0], np.cumsum(columns.pop("lengths"))]).astype(np.int32))
         arrays = [
-            pa.ListArray.from_arrays(offsets, pa.array(columns["input_ids"], pa.int32())),
-            pa.ListArray.from_arrays(offsets, pa.array(columns["labels"], pa.int32())),
-            pa.array(np.full(len(lengths), dataset, np.int16)),
-            pa.array(columns["row"], pa.int32()),
-            pa.array(columns["trained"], pa.int32()),
+            pa.ListArray.from_arrays(offsets, pa.array(values, kind.value_type))
+            if pa.types.is_list(kind)
+            else pa.array(values, kind)
+            for values, kind in zip(columns.values(), _SCHEMA.types, strict=True)
         ]
-        self._file.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+        batch = pa.record_batch(arrays, schema=_SCHEMA)
+        borders = [len(batch) * number // pieces for number in range(pieces + 1)]
+        for low, high in pairwise(borders):
+            if low < high:
+                self._files[self._written % len(self._files)].write_batch(batch.slice(low, high - low))
+                self._written += 1
+
+
+def _batches(path: Path, in_memory: bool) -> list[Any]:
+    """Record batches in the order in which they were written."""
+    with ExitStack() as opened:
+        maps = [opened.enter_context(pa.memory_map(str(one))) for one in files_of(path) or [path]]
+        files = [pa.ipc.open_file(pa.BufferReader(one.read()) if in_memory else one) for one in maps]
+        count = sum(file.num_record_batches for file in files)
+        return [files[number % len(files)].get_batch(number // len(files)) for number in range(count)]
 
 
 class _Mapped:
-    """The columns of an Arrow file as NumPy views of the mapped memory."""
+    """The columns of Arrow files as NumPy views of the mapped memory, or of a copy of the files in memory."""
 
-    def __init__(self, path: Path) -> None:
-        with pa.memory_map(str(path)) as source:
-            file = pa.ipc.open_file(source)
-            batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+    def __init__(self, path: Path, in_memory: bool = False) -> None:
+        batches = _batches(path, in_memory)
         self.offsets = [batch.column("input_ids").offsets.to_numpy() for batch in batches]
         self.ids = [batch.column("input_ids").values.to_numpy() for batch in batches]
         self.labels = [batch.column("labels").values.to_numpy() for batch in batches]
@@ -89,7 +135,7 @@ def _joined(arrays: Sequence[np.ndarray], kind: type[np.generic]) -> np.ndarray:
 
 
 class TokenRows:
-    """Token rows of an Arrow file, all of them or a choice, in any order.
+    """Token rows of an Arrow file (or of several, see ``TokenWriter``), all of them or a choice, in any order.
 
     ``rows[i]`` is ``{"input_ids", "labels"}``: int32 arrays (length,), read-only views without a copy. It can be sent
     to another process, which maps the file itself.
@@ -97,11 +143,12 @@ class TokenRows:
     Args:
         path: the file.
         indices: int64 (rows,), the rows in the file that are row 0, 1, ... here; None: all.
+        in_memory: read the file into memory instead of mapping it. Another process maps it all the same.
     """
 
-    def __init__(self, path: Path, indices: np.ndarray | None = None) -> None:
+    def __init__(self, path: Path, indices: np.ndarray | None = None, *, in_memory: bool = False) -> None:
         self.path = path
-        self._mapped = _Mapped(path)
+        self._mapped = _Mapped(path, in_memory)
         everything = indices is None
         self._indices = np.arange(len(self._mapped.lengths)) if everything else np.asarray(indices, np.int64)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,29 @@ from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of
 
 from newt.config.core import Dataset
 from newt.config.section import Config
+from newt.data import remote
+from newt.data.datafile import DataFile, LocalFile
 from newt.data.preflight import (
     file_type,
     has_dataset_card,
+    is_address,
     is_local,
     is_saved,
-    is_url,
-    local_files,
     problems,
+    split_files,
     split_name,
+    wanted_files,
 )
 from newt.data.records import Chunk, Reader, Row, open_file, rows_as_read, without_fill
+from newt.data.retry import first_line, is_offline, may_pass, retried
 from newt.support.errors import DataError
 
 CHUNK_ROWS = 256
-_WAITS = (5, 10)
-"""Seconds before the second and the third try after a network error."""
 
 Splits = Mapping[str, Sequence[Reader]]
 
 
-def read(entry: Dataset, *, default_split: str, cfg: Config) -> Source:
+def read(entry: Dataset, *, default_split: str, cfg: Config, stream: bool = False) -> Source:
     """Open the rows of a dataset entry; they are read when they are asked for.
 
     Args:
@@ -43,6 +45,7 @@ def read(entry: Dataset, *, default_split: str, cfg: Config) -> Source:
         default_split: split to take when the entry names none ("train", or "test" for evaluation data).
             Files that do not say which split they are all belong to train, and are taken for either.
         cfg: the config.
+        stream: rows are not counted before they are read, and remote ones are not downloaded as a whole.
 
     Raises:
         DataError: nothing is there, it cannot be read, or it has no such split.
@@ -50,7 +53,12 @@ def read(entry: Dataset, *, default_split: str, cfg: Config) -> Source:
     for problem in problems(entry, "path", cfg):
         if problem.kind != "warning":
             raise DataError(f"{entry.path}: {problem.message} {problem.hint}".rstrip())
-    named, splits = _local_splits(entry) if is_local(entry) else (True, _remote_splits(entry))
+    if is_local(entry):
+        named, splits = _local_splits(entry)
+    elif is_address(entry):
+        named, splits = _address_splits(entry, stream)
+    else:
+        named, splits = _hub_splits(entry, stream)
     split = entry.split or default_split
     if entry.split is None and split not in splits:
         if not named:
@@ -58,7 +66,7 @@ def read(entry: Dataset, *, default_split: str, cfg: Config) -> Source:
         else:
             found = ", ".join(splits)
             raise DataError(f"{entry.path}: there is no split {split} (found: {found}). Set split to one of them.")
-    return Source(entry.path, splits, split)
+    return Source(entry.path, splits, split, counted=not stream)
 
 
 class Source:
@@ -68,18 +76,22 @@ class Source:
         path: as the user wrote it.
         splits: split name -> readers, in order.
         split: name of a split, with an optional slice, such as ``train[10%:20%]``.
+        counted: the number of rows is wanted before they are read; a slice needs it anyway.
     """
 
-    def __init__(self, path: str, splits: Splits, split: str) -> None:
+    def __init__(self, path: str, splits: Splits, split: str, *, counted: bool = True) -> None:
         self.path = path
         self.split = split
         self._splits = splits
+        self._counted = counted or "[" in split
         self._read = [name.partition("[")[0] for name in split.split("+")]
         missing = [name for name in self._read if name not in splits]
         if missing:
             raise DataError(f"{path}: there is no split {missing[0]} (found: {', '.join(splits)}). Correct split.")
 
     def __len__(self) -> int:
+        if not self._counted:
+            raise TypeError("the rows of a stream are not counted")
         return sum(stop - start for _, start, stop, _ in self._pieces)
 
     def __iter__(self) -> Iterator[Row]:
@@ -89,8 +101,16 @@ class Source:
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[Chunk]:
         """Rows in chunks of at most ``size``, in order; memory stays bounded."""
+        seen = 0
         for reader, start, stop, first in self._pieces:
-            yield from reader.chunks(start, stop, first, size)
+            for chunk in reader.chunks(start, stop, first if self._counted else seen, size):
+                seen += len(chunk)
+                yield chunk
+
+    @property
+    def parts(self) -> list[tuple[Reader, int, int]]:
+        """(reader, first row in it, row after the last), in order; the last is a high number where nobody counted."""
+        return [(reader, start, stop) for reader, start, stop, _ in self._pieces]
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -106,6 +126,8 @@ class Source:
     @cached_property
     def _pieces(self) -> list[tuple[Reader, int, int, int]]:
         """(reader, first row in it, row after the last, number of the first row in its split)."""
+        if not self._counted:
+            return [(reader, 0, sys.maxsize, 0) for name in self._read for reader in self._splits[name]]
         counts = {name: [reader.count() for reader in self._splits[name]] for name in self._read}
         totals = {name: sum(of_files) for name, of_files in counts.items()}
         try:
@@ -134,12 +156,18 @@ def _local_splits(entry: Dataset) -> tuple[bool, Splits]:
             return _tables(datasets.load_from_disk(str(base)))
         if entry.name or has_dataset_card(base):
             return True, _described_splits(entry, base)
-    files = local_files(entry)
-    names = [split_name(path, base) if base.is_dir() and entry.data_files is None else None for path in files]
+    listed = base.is_dir() and entry.data_files is None
+    found = split_files(entry)
+    return _grouped(entry, [(split_name(path, base) if listed else split, LocalFile(path)) for split, path in found])
+
+
+def _grouped(entry: Dataset, files: Sequence[tuple[str | None, DataFile]]) -> tuple[bool, Splits]:
+    """(whether a file has a split, readers of the files by their split)."""
     splits: dict[str, list[Reader]] = {}
-    for path, name in zip(files, names, strict=True):
-        splits.setdefault(name or "train", []).append(open_file(path, str(file_type(path, entry))))
-    return any(names), splits
+    for split, file in files:
+        kind = file_type(Path(file.name), entry) or "json"
+        splits.setdefault(split or "train", []).append(open_file(file, kind))
+    return any(split for split, _ in files), splits
 
 
 def _described_splits(entry: Dataset, folder: Path) -> Splits:
@@ -147,12 +175,12 @@ def _described_splits(entry: Dataset, folder: Path) -> Splits:
     try:
         builder = datasets.load_dataset_builder(str(folder), entry.name)
     except (ValueError, FileNotFoundError) as error:
-        raise DataError(f"{entry.path}: {_first_line(error)}") from error
+        raise DataError(f"{entry.path}: {first_line(error)}") from error
     files = {name: [Path(path) for path in paths] for name, paths in (builder.config.data_files or {}).items()}
     kinds = [file_type(path, entry) for paths in files.values() for path in paths]
     if not kinds or None in kinds:
         return _tables(_retried(lambda: datasets.load_dataset(str(folder), entry.name), entry))[1]
-    return {name: [open_file(path, str(file_type(path, entry))) for path in paths] for name, paths in files.items()}
+    return _grouped(entry, [(name, LocalFile(path)) for name, paths in files.items() for path in paths])[1]
 
 
 class TableReader:
@@ -176,6 +204,7 @@ class TableReader:
 
     def chunks(self, start: int, stop: int, first: int, size: int) -> Iterator[Chunk]:
         """Rows from ``start`` up to ``stop``, see ``Reader``."""
+        stop = min(stop, self.count())
         for low in range(start, stop, size):
             columns = self._table[low : min(low + size, stop)]
             rows = [
@@ -183,6 +212,40 @@ class TableReader:
                 for values in zip(*columns.values(), strict=True)
             ]
             yield Chunk(self._name, first + low - start, rows, rows_as_read)
+
+
+class StreamReader:
+    """Rows of a dataset of the datasets library that are fetched when they are read."""
+
+    def __init__(self, rows: Any, name: str, entry: Dataset) -> None:
+        self._rows = rows
+        self._name = name
+        self._entry = entry
+
+    def count(self) -> int:
+        """Number of rows, as the dataset's card tells it."""
+        known = (getattr(self._rows.info, "splits", None) or {}).get(self._name)
+        if known is None or not known.num_examples:
+            raise DataError(f"{self._entry.path}: a stream of unknown length cannot be sliced. Remove the slice.")
+        return int(known.num_examples)
+
+    def columns(self) -> tuple[str, ...]:
+        """Column names."""
+        return tuple(self._rows.column_names or next(iter(self._rows), {}))
+
+    def fingerprint(self) -> str:
+        """Name of the split: what it holds is not known before it is read."""
+        return self._name
+
+    def chunks(self, start: int, stop: int, first: int, size: int) -> Iterator[Chunk]:
+        """Rows from ``start`` up to ``stop``, see ``Reader``."""
+        try:
+            rows = islice(self._rows.skip(start) if start else self._rows, stop - start)
+            while batch := [without_fill(row) for row in islice(rows, size)]:
+                yield Chunk(self._name, first, batch, rows_as_read)
+                first += len(batch)
+        except (OSError, HTTPError, ValueError, datasets.exceptions.DatasetsError) as error:
+            raise DataError(f"{self._entry.path}: row {first} and what follows: {_advice(error)}") from error
 
 
 def _tables(loaded: Any) -> tuple[bool, Splits]:
@@ -194,48 +257,64 @@ def _tables(loaded: Any) -> tuple[bool, Splits]:
 # --------------------------------------------------------------------------- remote
 
 
-def _remote_splits(entry: Dataset) -> Splits:
-    if is_url(entry):
-        kind = file_type(Path(entry.path), entry) or "json"
-        loaded = _retried(lambda: datasets.load_dataset(kind, data_files=entry.path), entry)
-    else:
-        files = list(entry.data_files) if isinstance(entry.data_files, tuple) else entry.data_files
-        loaded = _retried(
-            lambda: datasets.load_dataset(entry.path, entry.name, revision=entry.revision, data_files=files), entry
-        )
-    return _tables(loaded)[1]
+def _address_splits(entry: Dataset, stream: bool) -> tuple[bool, Splits]:
+    found = remote.find(entry, stream)
+    if found.saved:
+        return _tables(datasets.load_from_disk(str(remote.copy_of(found))))
+    if not found.folder:
+        return _grouped(entry, found.files)
+    kinds = sorted({str(file_type(Path(file.name), entry)) for _, file in found.files})
+    if len(kinds) > 1:
+        types = ", ".join(kinds)
+        raise DataError(f"{entry.path}: holds several types of files ({types}). Set data_files or ds_type.")
+    return _grouped(entry, [(split_name(Path(file.place), Path()), file) for _, file in found.files])
+
+
+def _hub_splits(entry: Dataset, stream: bool) -> tuple[bool, Splits]:
+    if entry.data_files is not None and not entry.name and not stream:
+        return _hub_files(entry)
+    files = thawed(entry.data_files)
+    named: dict[str, Any] = {"revision": entry.revision, "data_files": files, "streaming": stream}
+    loaded = _retried(lambda: datasets.load_dataset(entry.path, entry.name, **named), entry)
+    if stream:
+        return True, {str(name): [StreamReader(rows, str(name), entry)] for name, rows in loaded.items()}
+    return True, _tables(loaded)[1]
+
+
+def thawed(files: Any) -> Any:
+    """``data_files`` as the datasets library takes them."""
+    if isinstance(files, Mapping):
+        return {split: thawed(names) for split, names in files.items()}
+    return list(files) if isinstance(files, tuple) else files
+
+
+def _hub_files(entry: Dataset) -> tuple[bool, Splits]:
+    """The files that ``data_files`` names, fetched, and read here: rows are not made alike, and errors have lines."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [name for _, name in wanted_files(entry) or ()]
+    keys: dict[str, Any] = {"repo_type": "dataset", "revision": entry.revision, "allow_patterns": patterns}
+    folder = Path(_retried(lambda: snapshot_download(entry.path, **keys), entry))
+    files = split_files(entry, folder)
+    missing = next((path for _, path in files if not path.is_file()), None)
+    if missing is not None:
+        name = missing.relative_to(folder).as_posix()
+        raise DataError(f"{entry.path}: there is no file {name} in it. Check data_files and revision.")
+    return _grouped(entry, [(split, LocalFile(path)) for split, path in files])
 
 
 def _retried(load: Callable[[], Any], entry: Dataset) -> Any:
     """Load, with two more tries after network errors."""
-    for wait in (*_WAITS, None):
-        try:
-            return load()
-        except (OSError, HTTPError) as error:
-            if wait is None or not _may_pass(error):
-                raise DataError(f"{entry.path}: {_advice(error)}") from error
-            time.sleep(wait)
-        except (ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
-            raise DataError(f"{entry.path}: {_first_line(error)}") from error
-    raise AssertionError("the last try returns or raises")
 
+    def fail(error: Exception) -> DataError:
+        known = isinstance(error, (OSError, HTTPError))
+        return DataError(f"{entry.path}: {_advice(error) if known else first_line(error)}")
 
-def _may_pass(error: Exception) -> bool:
-    """Whether a network error may be gone at the next try."""
-    if "OfflineModeIsEnabled" in f"{type(error).__name__} {error}":
-        return False
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is not None:
-        return bool(status >= 500 or status == 429)
-    return isinstance(error, (ConnectionError, TimeoutError, HTTPError))
+    return retried(load, (OSError, HTTPError, ValueError, ImportError, datasets.exceptions.DatasetsError), fail)
 
 
 def _advice(error: Exception) -> str:
-    if "OfflineModeIsEnabled" in f"{type(error).__name__} {error}":
+    if is_offline(error):
         return "is not on this machine, and offline mode is on (HF_HUB_OFFLINE). Download it first, or go online."
-    hint = " Check the network." if _may_pass(error) else " Check path, name, revision and data_files."
-    return _first_line(error).rstrip(".") + "." + hint
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    hint = " Check the network." if may_pass(error) else " Check path, name, revision and data_files."
+    return first_line(error).rstrip(".") + "." + hint
