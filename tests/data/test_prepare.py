@@ -298,3 +298,49 @@ def test_a_kill_leaves_neither_half_a_cache_nor_processes_nor_a_lock(tmp_path: P
     assert list(tmp_path.glob("last_run_prepared/[!.]*/")) == []
     assert len(run(entry("a.jsonl"), dataset_num_proc=1).train) == 3000
     assert list(tmp_path.glob("last_run_prepared/.*")) == []
+
+
+# --------------------------------------------------------------------------- rows as they are, and how they are kept
+
+
+def test_rows_that_are_used_as_they_are(tmp_path: Path) -> None:
+    write_ids(tmp_path / "a.jsonl", [1, 5, 40])
+    made = run(entry("a.jsonl"), skip_prepare_dataset=True, sequence_len=10, shuffle_merged_datasets=False)
+    assert made.train.lengths.tolist() == [1, 5, 40]
+    assert (made.summary.datasets[0].kept, made.summary.datasets[0].too_long) == (3, 0)
+
+
+def test_such_rows_must_fit_where_they_are_packed(tmp_path: Path) -> None:
+    write_ids(tmp_path / "a.jsonl", [5, 40])
+    plan = plan_of(config([entry("a.jsonl")], skip_prepare_dataset=True, sequence_len=10))
+    plan.pack.fill(lambda lengths, seed: best_fit_decreasing(lengths, 10, seed), by="test")
+    message = r"row 1 \(line 2\): has 40 tokens, a packed row has 10. Raise sequence_len, or remove skip_prep"
+    with pytest.raises(DataError, match=message):
+        prepare(plan, FakeTokenizer())
+
+
+def test_such_rows_must_hold_something(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"ids": [1, 2]}, {"ids": []}])
+    with pytest.raises(DataError, match=r"row 1 \(line 2\): has no tokens. Remove the row"):
+        run(entry("a.jsonl"), skip_prepare_dataset=True)
+    write_ids(tmp_path / "a.jsonl", [3, 3], masked=3)
+    with pytest.raises(NewtError, match="nothing to train: of 2 rows read, 2 have no trained token"):
+        run(entry("a.jsonl"), skip_prepare_dataset=True)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_prepared_rows_in_several_files_are_the_same_rows(tmp_path: Path, held: bool) -> None:
+    write_ids(tmp_path / "a.jsonl", range(2, 50))
+    write_ids(tmp_path / "t.jsonl", [5, 6], first=5000)
+    keys: dict[str, Any] = {"test_datasets": (entry("t.jsonl"),), "dataset_keep_in_memory": held}
+    one, several = run(entry("a.jsonl"), **keys), run(entry("a.jsonl"), num_dataset_shards_to_save=3, **keys)
+    assert several.path is not None
+    names = sorted(path.name for path in several.path.glob("*.arrow"))
+    assert names == [f"{stem}-0000{n}-of-00003.arrow" for stem in ("rows", "test_rows") for n in range(3)]
+    for first, second in ((one.train, several.train), (one.eval, several.eval)):
+        assert first is not None
+        assert second is not None
+        assert [row["input_ids"].tolist() for row in first] == [row["input_ids"].tolist() for row in second]
+    (several.path / names[1]).write_bytes(b"")
+    again = run(entry("a.jsonl"), num_dataset_shards_to_save=3, **keys)
+    assert [row["input_ids"].tolist() for row in again.train] == [row["input_ids"].tolist() for row in one.train]

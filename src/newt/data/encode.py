@@ -18,6 +18,8 @@ import numpy as np
 
 from newt.config.core import Data
 from newt.config.section import Config
+from newt.data.control import note
+from newt.data.dedup import digest
 from newt.data.records import Chunk, Row
 from newt.data.rows import trained_tokens
 from newt.data.tokenize import RowError, RowTokenizer, TokenRow
@@ -59,11 +61,15 @@ class Encoded:
 
     Attributes:
         columns: what ``TokenWriter.add`` takes.
+        places: place in the chunk of the row that each token row was made from.
+        digests: of the token rows, 16 bytes each (``dedup.digest``).
         counts: rows (read), kept, too_long, too_short, nothing_to_train, truncated; tokens and trained (of the kept).
         notes: what the tokenizer found odd.
     """
 
     columns: Mapping[str, np.ndarray]
+    places: np.ndarray
+    digests: bytes
     counts: Counter[str]
     notes: Counter[str]
 
@@ -86,6 +92,9 @@ class Encoder:
         self._setting = setting
         self._shortest = data.min_sample_len
         self._excess = data.excess_length_strategy
+        self._as_they_are = data.skip_prepare_dataset
+        self._packed = bool(plan.pack)
+        self._split_special = data.split_special_tokens
         make = plan.tokenize.get(RowTokenizer)
         assert make is not None
         self._rows = make(tokenizer, plan.cfg, fmt, limit)
@@ -104,12 +113,16 @@ class Encoder:
                 fate, fitted = self._fit(piece, chunk, index)
                 counts.update(fate)
                 if fitted is not None:
-                    kept.append((chunk.first + index, fitted))
-        columns = _columns(kept)
+                    kept.append((index, fitted))
+        columns = _columns([(chunk.number(index), row) for index, row in kept])
         counts.update(kept=len(kept), tokens=int(columns["lengths"].sum()), trained=int(columns["trained"].sum()))
         notes = Counter(self._rows.notes)
         self._rows.notes.clear()
-        return Encoded(columns, counts, notes)
+        for token, said in getattr(self._rows, "control_rows", {}).items():
+            notes[note(token, chunk.place(said[0]), self._split_special)] += len(said)
+        places = np.array([index for index, _ in kept], np.int64)
+        digests = b"".join(digest(row.input_ids, row.labels) for _, row in kept)
+        return Encoded(columns, places, digests, counts, notes)
 
     def _tokenized(self, chunk: Chunk) -> Sequence[Sequence[TokenRow]]:
         formatted: list[FormattedRow] = []
@@ -141,6 +154,8 @@ class Encoder:
     def _fit(self, piece: TokenRow, chunk: Chunk, index: int) -> tuple[Sequence[str], TokenRow | None]:
         """(what to count, the row as it is kept or None)."""
         length, fate = len(piece.input_ids), []
+        if self._as_they_are:
+            return (), self._untouched(piece, chunk, index)
         if length < self._shortest or length < 1:
             return ("too_short",), None
         if length > self._limit:
@@ -154,6 +169,16 @@ class Encoder:
         if not trained_tokens(piece.labels):
             return ("nothing_to_train",), None
         return fate, piece
+
+    def _untouched(self, piece: TokenRow, chunk: Chunk, index: int) -> TokenRow:
+        """A row that no rule about lengths applies to."""
+        length = len(piece.input_ids)
+        if not length:
+            raise _placed(chunk, index, "has no tokens. Remove the row, or skip_prepare_dataset.")
+        if self._packed and length > self._limit:
+            hint = f"Raise {self._setting}, or remove skip_prepare_dataset or sample_packing."
+            raise _placed(chunk, index, f"has {length} tokens, a packed row has {self._limit}. {hint}")
+        return piece
 
 
 def _placed(chunk: Chunk, index: int, what: object) -> DataError:
