@@ -1,16 +1,16 @@
 """Rules of pretraining."""
 
-import pytest
-from tests.helpers import MINIMAL, make_config, make_run, messages
+from itertools import pairwise
 
-from newt.methods.pretrain import PretrainSettings
+import numpy as np
+import pytest
+from tests.helpers import MINIMAL, make_config, make_run
+from tests.helpers import messages as complaints
+
+from newt.extend import Facts
+from newt.methods.pretrain import Concatenation, PretrainSettings
 
 ON = {"datasets": None, "pretraining_dataset": [{"path": "a/b"}], "max_steps": 10, "streaming": True}
-
-
-def complaints(**keys):
-    """What is wrong, without what is only not supported yet."""
-    return [message for message in messages(**keys) if "does not support it yet" not in message]
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,48 @@ def test_a_path_and_one_entry_stand_for_a_list(written):
 def test_texts_select_the_method():
     assert make_run(**ON).method.name == "pretrain"
     assert make_run().method.name == "sft"
+
+
+@pytest.mark.parametrize(
+    ("keys", "join", "packed"),
+    [
+        ({}, None, False),
+        ({"pretraining_sample_concatenation": True}, True, True),
+        ({"sample_packing": True}, None, True),
+        ({"sample_packing": True, "pretrain_multipack_attn": False}, False, True),
+    ],
+)
+def test_how_texts_share_a_sequence(keys, join, packed):
+    plan = make_run(**ON, **keys).data_plan()
+    assert (plan.join.get(), bool(plan.pack)) == (join, packed)
+
+
+def test_texts_are_joined_in_their_order_with_a_padding_token_behind_each():
+    order, offsets = Concatenation(10)(np.array([4, 4, 4, 10, 9, 1]), 0)
+    # 4 + 1 + 4 + 1 fill a sequence; a text that fills one by itself needs no padding.
+    assert [order[low:high].tolist() for low, high in pairwise(offsets)] == [[0, 1], [2], [3], [4], [5]]
+
+
+def test_joined_texts_need_no_isolation():
+    unknown = Facts(known=True, model={"model_type": "nobody-knows-it"})
+    packed = {**ON, "sample_packing": True}
+    assert any("not proved that packed samples stay apart" in text for text in complaints(unknown, **packed))
+    assert complaints(unknown, **packed, pretrain_multipack_attn=False) == []
+    # Evaluation rows are kept apart.
+    tests = [{"path": "a/b", "type": "completion"}]
+    found = complaints(unknown, **packed, pretrain_multipack_attn=False, test_datasets=tests)
+    assert any("not proved that packed samples stay apart" in text for text in found)
+
+
+def test_the_column_of_the_texts_is_compared_with_the_file():
+    facts = Facts(known=True, columns={"pretraining_dataset.0": ("body", "id")})
+    (told,) = complaints(facts, **ON)
+    assert told == (
+        "pretraining_dataset.0.type: the rows have no column 'text'; they have: body, id. "
+        "Name the right column in text_column, or choose another type."
+    )
+
+
+def test_the_texts_are_the_training_data():
+    run = make_run(**{**ON, "pretraining_dataset": [{"path": "a/b"}, {"path": "c/d", "weight": 2.0, "skip": 3}]})
+    assert [fmt.entry.path for fmt in run.data_plan().formats] == ["a/b", "c/d"]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SerializeAsAny
 
-from newt.config.core import Data, Dataset, RunControl
+from newt.config.core import Batch, Data, Dataset, RunControl
 from newt.config.section import Config, Problem, Section
-from newt.extend import Method
+from newt.extend import DataPlan, LossFn, Method, TrainPlan
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class PretrainSettings(Section):
     """Keys of pretraining."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     pretraining_dataset: tuple[SerializeAsAny[Dataset], ...] | None = Field(default=None, min_length=1)
     """Texts that are streamed: a list of entries, one entry, or just a path."""
@@ -54,3 +55,44 @@ class Pretrain(Method):
     def selected(cls, cfg: Config) -> bool:
         """When there are texts to stream."""
         return cfg[PretrainSettings].pretraining_dataset is not None
+
+    def plan_data(self, plan: DataPlan) -> None:
+        """Say how the texts of one sequence stand beside each other."""
+        settings = self.cfg[PretrainSettings]
+        if settings.pretraining_sample_concatenation:
+            plan.pack.fill(Concatenation(self.cfg[Batch].sequence_len), by=self.name)
+            plan.join.fill(True, by=self.name)
+        elif self.cfg.value("sample_packing") and not settings.pretrain_multipack_attn:
+            plan.join.fill(False, by=self.name)
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Fill the loss slot."""
+        plan.loss.fill(_loss(plan), by=self.name)
+
+    def trainer(self, plan: TrainPlan, data_plan: DataPlan, loaded: Any, datasets: Any) -> Any:
+        """Newt's own trainer, as it is."""
+        from newt.training.build import build_trainer
+
+        return build_trainer(plan, data_plan, loaded, datasets)
+
+
+class Concatenation:
+    """Packs texts in their order, with a padding token behind each, until a sequence is full."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+
+    def __call__(self, lengths: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (order, offsets) as a packer does; the seed has no say."""
+        from newt.data.pack import sequential
+
+        return sequential((lengths + 1).clip(max=self.capacity), self.capacity)
+
+
+def _loss(plan: TrainPlan) -> LossFn:
+    def loss(model: Any, batch: Any, num_items: Any) -> Any:
+        from newt.losses.causal import causal_loss
+
+        return (plan.cross_entropy.get() or causal_loss)(model, batch, num_items)
+
+    return loss
