@@ -112,3 +112,17 @@ def test_nothing_to_pack() -> None:
         assert len(order) == 0
         assert offsets.tolist() == [0]
         assert efficiency(np.zeros(0), offsets, 8) == 1.0
+
+
+def test_many_different_lengths_are_packed_by_rounded_ones_within_a_thousandth() -> None:
+    capacity = 32768
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(np.log(9000), 0.8, 200_000), 1, capacity).astype(np.int32)
+    order, offsets = best_fit_decreasing(lengths, capacity)
+    assert np.add.reduceat(lengths[order].astype(np.int64), offsets[:-1]).max() <= capacity
+    assert sorted(order.tolist()) == list(range(len(lengths)))
+    assert (len(offsets) - 1) / lower_bound_l2(lengths, capacity) <= 1.001
+
+
+def test_few_different_lengths_are_packed_exactly() -> None:
+    assert len(best_fit_decreasing(np.full(9, 10_922), 32768)[1]) - 1 == 3  # rounded up, only two would fit

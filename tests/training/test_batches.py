@@ -8,6 +8,7 @@ import torch
 from tests.training.tiny import CAPACITY, Rows
 
 from newt.data.collate import PackedCollator, PaddedCollator
+from newt.data.cost import Cost, imbalance
 from newt.data.pack import best_fit_decreasing
 from newt.losses.causal import POSITIONS
 from newt.training.batches import TOKENS, BatchSampler, Collate, Picked, Place, make_loader
@@ -118,3 +119,60 @@ def test_a_packer_that_changes_its_mind_is_caught() -> None:
     with pytest.raises(AssertionError, match="same number of bins"):
         for epoch in range(10):
             sampler.set_epoch(epoch)
+
+
+@pytest.mark.parametrize("packer", [None, pack], ids=["rows", "packed"])
+@pytest.mark.parametrize("world", [2, 3])
+def test_balanced_ranks_lose_no_row_and_count_none_twice(packer, world: int) -> None:  # type: ignore[no-untyped-def]
+    lengths = Rows(101).lengths
+    for epoch in range(2):
+        ranks = []
+        for rank in range(world):
+            sampler = BatchSampler(lengths, 2, seed=3, packer=packer, place=Place(rank, world, Cost(0.1)))
+            sampler.set_epoch(epoch)
+            ranks.append(list(sampler))
+        assert sorted(chain.from_iterable(rows_of(batches) for batches in ranks)) == list(range(101))
+
+
+def test_balance_makes_ranks_finish_together_and_keeps_the_micro_batches() -> None:
+    lengths = np.minimum(np.random.default_rng(0).pareto(1.1, 4000) * 100 + 100, 5000).astype(np.int32)
+
+    def turns(cost: Cost | None) -> tuple[np.ndarray, set[tuple[tuple[int, ...], ...]]]:
+        ranks = [list(BatchSampler(lengths, 2, seed=3, place=Place(rank, 4, cost))) for rank in range(4)]
+        longest = np.array([[max(lengths[pick.rows[0]] for pick in batch) for batch in batches] for batches in ranks])
+        return longest.T.astype(float), {tuple(pick.rows for pick in batch) for batches in ranks for batch in batches}
+
+    (random, batches), (balanced, same_batches) = turns(None), turns(Cost())
+    assert imbalance(random) > 1.5
+    assert imbalance(balanced) < 1.01
+    assert batches == same_batches
+
+
+def test_rows_in_order_stay_in_order_on_several_ranks() -> None:
+    lengths = Rows(20).lengths
+    ranks = [list(BatchSampler(lengths, 1, seed=0, shuffle=False, place=Place(r, 2, Cost()))) for r in range(2)]
+    assert rows_of(list(chain.from_iterable(zip(*ranks, strict=True)))) == list(range(20))
+
+
+def test_what_drop_last_leaves_out_is_counted() -> None:
+    lengths = Rows(11).lengths
+    assert BatchSampler(lengths, 4, seed=0).left_out == 0
+    assert BatchSampler(lengths, 4, seed=0, place=Place(0, 2)).left_out == 0
+    assert BatchSampler(lengths, 4, seed=0, drop_last=True).left_out == 3
+    assert BatchSampler(lengths, 4, seed=0, drop_last=True, place=Place(0, 2)).left_out == 3
+    assert BatchSampler(lengths, 5, seed=0, drop_last=True, place=Place(0, 2)).left_out == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_transforms_know_row_and_epoch(workers: int) -> None:
+    data, seen = Rows(6), []
+
+    def mark(sample, row, epoch):  # type: ignore[no-untyped-def]
+        return {**sample, "input_ids": np.full_like(sample["input_ids"], 100 * epoch + row)}
+
+    sampler = BatchSampler(data.lengths, 1, seed=0)
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        loader = make_loader(data, sampler, Collate(PaddedCollator(0), packed=False), [mark], num_workers=workers)
+        seen += [int(batch["input_ids"][0, 0]) for batch in loader]
+    assert sorted(seen) == [0, 1, 2, 3, 4, 5, 100, 101, 102, 103, 104, 105]

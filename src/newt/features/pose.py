@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from newt.config.core import Batch
+from newt.config.core import Batch, RunControl
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import DataPlan, Feature
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class PoseSettings(Section):
     """Keys of positional skips."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     use_pose: bool | None = None
     """Cut each row into chunks and let the positions jump between them."""
@@ -24,7 +25,7 @@ class PoseSettings(Section):
     pose_num_chunks: PositiveInt | None = None
     """Chunks of equal length. Default 2."""
     pose_split_on_token_ids: tuple[NonNegativeInt, ...] | None = None
-    """Cut behind these tokens instead."""
+    """Cut before these tokens instead."""
 
 
 class Pose(Feature):
@@ -53,3 +54,32 @@ class Pose(Feature):
             yield self.problem(keys, "cannot be used with pose_split_on_token_ids.", "Remove one.")
         if self.cfg.value("sample_packing"):
             yield self.problem(("use_pose", "sample_packing"), "cannot be used with sample_packing.", "Remove one.")
+        for key in ("streaming", "pretraining_dataset"):
+            if self.cfg.value(key):
+                yield self.problem(("use_pose", key), f"cannot be used with {key}.", "Remove one.")
+        for key in ("rl", "reward_model", "process_reward_model"):
+            if self.cfg.value(key):
+                yield self.not_yet("use_pose", f"true with {key}", "Remove it.")
+
+    def plan_data(self, plan: DataPlan) -> None:
+        """Give every training row its positions; evaluation rows keep theirs."""
+        context = self.cfg[PoseSettings].pose_max_context_len
+        if context is not None:
+            plan.transforms.append(Skips(self.cfg[PoseSettings], context, self.cfg[RunControl].seed))
+
+
+class Skips:
+    """Adds ``position_ids`` to a row; drawn anew in every epoch."""
+
+    def __init__(self, settings: PoseSettings, context: int, seed: int) -> None:
+        self.settings, self.context, self.seed = settings, context, seed
+
+    def __call__(self, row: Mapping[str, np.ndarray], number: int, epoch: int) -> dict[str, Any]:
+        """Return the row with positions below the context."""
+        import numpy as np
+
+        from newt.data.skips import skipping_positions
+
+        random = np.random.default_rng([self.seed, epoch, number])
+        chunks, cuts = self.settings.pose_num_chunks or 2, self.settings.pose_split_on_token_ids
+        return {**row, "position_ids": skipping_positions(row["input_ids"], self.context, chunks, cuts, random)}

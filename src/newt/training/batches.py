@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from newt.extend import Packer
+from newt.data.cost import Cost, balanced_order
+from newt.extend import Packer, Transform
 from newt.losses.causal import IGNORED, POSITIONS, trained_positions
 
 TOKENS = "num_tokens"
@@ -38,17 +40,26 @@ class Pick(NamedTuple):
     Attributes:
         rows: numbers of its rows; several when it is packed.
         filler: it only keeps the ranks in step, none of its tokens is trained.
+        epoch: in which it is picked.
     """
 
     rows: tuple[int, ...]
     filler: bool = False
+    epoch: int = 0
 
 
 class Place(NamedTuple):
-    """Which of the training processes this one is."""
+    """Which of the training processes this one is.
+
+    Attributes:
+        rank: its number.
+        world: how many there are.
+        cost: of micro-batches, so that those of one turn are alike; None: the order does not look at it.
+    """
 
     rank: int = 0
     world: int = 1
+    cost: Cost | None = None
 
 
 ALONE = Place()
@@ -59,7 +70,8 @@ class BatchSampler:
     """The micro-batches of one rank, one epoch at a time.
 
     Ranks take turns in one global order of micro-batches. Where the last turn is not full, the remaining ranks get a
-    batch that trains nothing, so that all ranks do the same number and no row counts twice.
+    batch that trains nothing, so that all ranks do the same number and no row counts twice. With a cost, the ranks get
+    micro-batches of nearly the same cost in each turn, so that none waits for another.
     """
 
     def __init__(
@@ -87,9 +99,9 @@ class BatchSampler:
         self.lengths, self.micro, self.seed, self.packer = lengths, micro, seed, packer
         self.shuffle, self.drop_last, self.place = shuffle, drop_last, place
         self.epoch = 0
+        self._passed = 0
         self._plan(0)
-        samples = len(self._order)
-        self.global_batches = samples // micro if drop_last else -(-samples // micro)
+        self._share(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch: pack the rows anew, and shuffle the samples."""
@@ -99,6 +111,7 @@ class BatchSampler:
         self._plan(epoch)
         # The number of steps is fixed before the first epoch; a packer with another answer would lose rows silently.
         assert len(self._order) == samples, "the packer must give the same number of bins in every epoch"
+        self._share(epoch)
         self.epoch = epoch
 
     def _plan(self, epoch: int) -> None:
@@ -113,6 +126,24 @@ class BatchSampler:
         rng = np.random.default_rng([self.seed, epoch])
         self._order: np.ndarray = rng.permutation(samples) if self.shuffle else np.arange(samples)
 
+    def _share(self, epoch: int) -> None:
+        """Decide which micro-batches meet in a turn."""
+        samples, place = len(self._order), self.place
+        self.global_batches = samples // self.micro if self.drop_last else -(-samples // self.micro)
+        self._turns: np.ndarray = np.arange(self.global_batches)
+        if place.cost is not None and self.shuffle and place.world > 1 and samples:
+            costs = self._costs(place.cost)[: self.global_batches]
+            # A generator of its own, so that the order of samples does not depend on the number of ranks.
+            self._turns = balanced_order(costs, place.world, np.random.default_rng([self.seed, epoch, place.world]))
+
+    def _costs(self, cost: Cost) -> np.ndarray:
+        """Cost of each micro-batch, (batches,), in the order of the samples."""
+        sizes = np.diff(self._offsets)[self._order]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        # Where in _rows the rows of each sample stand, sample after sample.
+        places = np.repeat(self._offsets[self._order] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        return cost.of_batches(self.lengths[self._rows[places]], offsets, self.micro)
+
     def __len__(self) -> int:
         """Micro-batches of this rank in an epoch."""
         if self.drop_last:
@@ -123,14 +154,30 @@ class BatchSampler:
         """Micro-batch ``index`` of the epoch, in constant time."""
         number = index * self.place.world + self.place.rank
         filler = number >= self.global_batches
-        begin = 0 if filler else number * self.micro
+        # The last micro-batch may be smaller: as a filler it costs least.
+        begin = (self.global_batches - 1 if filler else int(self._turns[number])) * self.micro
         return [
-            Pick(tuple(self._rows[self._offsets[i] : self._offsets[i + 1]].tolist()), filler)
+            Pick(tuple(self._rows[self._offsets[i] : self._offsets[i + 1]].tolist()), filler, self.epoch)
             for i in self._order[begin : begin + self.micro]
         ]
 
+    def skip(self, batches: int) -> None:
+        """Say that who iterates next passes over its first micro-batches: they are empty, and cost nothing to make."""
+        self._passed = batches
+
     def __iter__(self) -> Iterator[list[Pick]]:
-        return (self[index] for index in range(len(self)))
+        passed, self._passed = self._passed, 0
+        return chain(repeat([], passed), (self[index] for index in range(passed, len(self))))
+
+    @property
+    def samples(self) -> int:
+        """Rows, or bins of rows."""
+        return len(self._order)
+
+    @property
+    def left_out(self) -> int:
+        """Samples that no rank gets in an epoch: those that ``drop_last`` leaves out."""
+        return max(0, self.samples - len(self) * self.place.world * self.micro)
 
     @property
     def tokens(self) -> int:
@@ -139,19 +186,25 @@ class BatchSampler:
 
 
 class Picked(Dataset[list[Sample]]):
-    """Looks up the rows of a pick."""
+    """Looks up the rows of a pick, and transforms them."""
 
-    def __init__(self, data: TokenData) -> None:
-        self.data = data
+    def __init__(self, data: TokenData, transforms: Sequence[Transform] = ()) -> None:
+        self.data, self.transforms = data, tuple(transforms)
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, pick: Pick) -> list[Sample]:
-        samples = [self.data[row] for row in pick.rows]
+        samples = [self._row(row, pick.epoch) for row in pick.rows]
         if pick.filler:
             samples = [{**sample, "labels": np.full_like(sample["labels"], IGNORED)} for sample in samples]
         return samples
+
+    def _row(self, row: int, epoch: int) -> Sample:
+        sample: Sample = self.data[row]
+        for transform in self.transforms:
+            sample = transform(sample, row, epoch)
+        return sample
 
 
 class Collate:
@@ -171,15 +224,20 @@ class Collate:
         return batch
 
 
-def make_loader(data: TokenData, sampler: BatchSampler, collate: Collate, **options: Any) -> DataLoader[Any]:
+def make_loader(
+    data: TokenData, sampler: BatchSampler, collate: Collate, transforms: Sequence[Transform] = (), **options: Any
+) -> DataLoader[Any]:
     """A loader of the sampler's batches.
 
     Args:
         data: the rows.
         sampler: chooses them.
         collate: makes the batches.
+        transforms: change rows when they are picked.
         **options: ``num_workers``, ``pin_memory``, ``prefetch_factor`` of the DataLoader.
     """
     # Its own generator: the loader must not draw from the global one, whose state a checkpoint keeps for dropout.
     generator = torch.Generator().manual_seed(sampler.seed)
-    return DataLoader(Picked(data), batch_sampler=sampler, collate_fn=collate, generator=generator, **options)
+    return DataLoader(
+        Picked(data, transforms), batch_sampler=sampler, collate_fn=collate, generator=generator, **options
+    )
