@@ -14,7 +14,7 @@ from newt.config.section import Config
 from newt.data.render import ChatRenderer
 from newt.data.template import built_in, template_names
 from newt.data.tokenize import IGNORED, RowTokenizer
-from newt.extend import Conversation, Turn
+from newt.extend import Conversation, Policy, Turn
 from newt.formats.chat_template import ChatTemplate
 from newt.support.errors import DataError
 
@@ -99,6 +99,8 @@ REASONING = {
     "command_a_tool_use": f"<|START_THINKING|>R<|END_THINKING|><|START_RESPONSE|>A{RESPONSE}",
 }
 SYSTEMLESS = {"gemma"}
+ENDLESS = {"llava"}
+"""Templates that end no answer."""
 
 
 def tokenizer(folder: Path, name: str, eos: str = "</s>", bos: str | None = "<s>") -> Any:
@@ -122,8 +124,11 @@ def row_tokenizer(loaded: Any) -> RowTokenizer:
     return RowTokenizer(loaded, cfg, ChatTemplate(ChatTemplate.Settings(path="x", type="chat_template"), cfg), 2048)
 
 
-def row(messages: list[dict[str, Any]], tools: Any = None, train: str = "assistant") -> Conversation:
-    return Conversation(messages, [Turn(message["role"] == train) for message in messages], tools)
+def row(
+    messages: list[dict[str, Any]], tools: Any = None, train: str = "assistant", ends: Policy = "turn"
+) -> Conversation:
+    turns = [Turn(message["role"] == train) for message in messages]
+    return Conversation(messages, turns, tools, train_on_eos=ends, train_on_eot=ends)
 
 
 def trained(rows: RowTokenizer, conversation: Conversation) -> list[str]:
@@ -151,6 +156,11 @@ def test_ids_are_those_of_the_library_and_answers_with_their_stop_tokens_are_tra
     tokenizer_dir: Path, name: str
 ) -> None:
     rows = row_tokenizer(tokenizer(tokenizer_dir, name))
+    if name in ENDLESS:
+        with pytest.raises(DataError, match="writes no stop token behind the last answer"):
+            rows.encode(row(PLAIN))
+        assert trained(rows, row(PLAIN, ends="none")) == expected(name)
+        return
     assert trained(rows, row(PLAIN)) == expected(name)
     if name not in SYSTEMLESS:
         assert trained(rows, row([say("system", "Be terse."), *PLAIN])) == expected(name)

@@ -309,11 +309,26 @@ def test_notes_are_counted(tokenizer_dir: Path) -> None:
     rows = row_tokenizer(
         tokenizer_dir, chat_template="jinja", chat_template_jinja="{% for m in messages %}{{ m.content }} {% endfor %}"
     )
-    rows.encode_many([conversation(messages_of([("a", "b")], None))] * 3)
+    row = conversation(messages_of([("a", "b")], None), train_on_eos="none", train_on_eot="none")
+    rows.encode_many([row] * 3)
     assert rows.notes == {
         "trained turn without a stop token": 3,
         "the chat template ends turns with no token: list the tokens that end them in eot_tokens": 1,
     }
+
+
+def test_an_answer_without_a_stop_token_is_refused(tokenizer_dir: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }}{{ eos_token if loop.index0 in ends else '' }}{% endfor %}"
+    rows = row_tokenizer(tokenizer_dir, chat_template="jinja", chat_template_jinja=template)
+    messages = messages_of([("a", "b"), ("c", "d")], None)
+    with pytest.raises(RowError, match="writes no stop token behind the last answer") as caught:
+        rows.encode_many(
+            [conversation(messages, template_kwargs={"ends": [3]})] * 2
+            + [conversation(messages, template_kwargs={"ends": [1]})]
+        )
+    assert caught.value.index == 2
+    open_end = messages[:3]  # the last turn asks: nothing is missing
+    rows.encode(conversation(open_end, template_kwargs={"ends": [1]}))
 
 
 def test_the_inspector_explains_every_token(tokenizer_dir: Path) -> None:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from newt.data.compare import Recovered, recover
 from newt.data.probe import Messages, scaffold, shared, unknown_stop, written_stops
-from newt.data.render import REASONING_KEYS, ChatRenderer
+from newt.data.render import REASONING_KEYS, TOOLS, ChatRenderer
 from newt.data.runs import HEADER_FIELDS, Run, before, runs_of
 from newt.data.trace import Source, Span
+from newt.data.unsaid import unsaid
 from newt.extend import Conversation, Policy, Turn
 from newt.support.errors import DataError
 
@@ -41,14 +42,33 @@ class _Stop(NamedTuple):
     policy: Policy
 
 
+class _Rendered(NamedTuple):
+    """A render: the spans of messages, what of them had to be recovered, and the spans of tools."""
+
+    text: str
+    spans: tuple[Span, ...]
+    recovered: Recovered
+    tools: tuple[Span, ...]
+
+
 @dataclass
 class Masked:
-    """The trained regions of one conversation, in order, and what is odd about it."""
+    """The trained regions of one conversation, in order, and what is odd about it.
+
+    Attributes:
+        spans: what of the text came from messages; ``tools``: from the list of tools, if the renderer traces them.
+        regions: what of it is trained.
+        unplaced: a message's text is in the render at an unknown place.
+        endless: the conversation ends with a trained answer behind which the template writes no stop token.
+    """
 
     text: str
     spans: Sequence[Span]
     regions: list[Region]
     notes: list[str] = field(default_factory=list)
+    tools: Sequence[Span] = ()
+    unplaced: bool = False
+    endless: bool = False
 
 
 class Masker:
@@ -100,8 +120,8 @@ class Masker:
             if run.primary and run.message in trained:
                 masked.regions += self._body(masked, conversation, run, stops)
                 ends.append((run, stops))
-                if not stops:
-                    masked.notes.append(NO_STOP)
+                masked.notes += [] if stops else [NO_STOP]
+                masked.endless |= not stops and run.message == len(conversation.messages) - 1
             masked.regions += [
                 Region(stop.begin, stop.end, True, "stop token", run.message)
                 for stop in stops
@@ -109,6 +129,7 @@ class Masker:
             ]
         masked.regions += _last_stops(ends)
         masked.regions.sort()
+        masked.notes += () if masked.unplaced else unsaid(conversation, text, spans)
         masked.notes += [NOT_RENDERED] * len(trained - {run.message for run, _ in ends})
         return masked
 
@@ -136,8 +157,8 @@ class Masker:
         Raises:
             DataError: the text of a trained turn is rendered, but nothing tells where.
         """
-        text, spans, recovered = self._render(conversation, conversation.messages)
-        masked = Masked(text, spans, [])
+        text, spans, recovered, tools = self._render(conversation, conversation.messages)
+        masked = Masked(text, spans, [], tools=tools, unplaced=bool(recovered.unknown))
         for i, turn in enumerate(conversation.turns):
             if turn.train and i in recovered.unknown:
                 role = conversation.messages[i].get("role", "")
@@ -149,9 +170,7 @@ class Masker:
             masked.notes.append(COMPARED)
         return masked
 
-    def _render(
-        self, row: Conversation, messages: Messages, prompt: bool = False
-    ) -> tuple[str, tuple[Span, ...], Recovered]:
+    def _render(self, row: Conversation, messages: Messages, prompt: bool = False) -> _Rendered:
         """Text and spans of messages, and what of the spans had to be recovered.
 
         An empty text has a place only in a message that says nothing else.
@@ -167,13 +186,15 @@ class Masker:
             )
 
         text, spans = render(messages)
+        tools = tuple([span for span in spans if span[2].message == TOOLS]) if row.tools else ()
+        spans = tuple([span for span in spans if span[2].message != TOOLS]) if tools else spans
         keys = {*REASONING_KEYS, row.reasoning_key}
         found = recover(lambda changed: render(changed)[0], messages, text, spans, sorted(keys))
         if found.spans:
             spans = tuple(sorted((*spans, *found.spans), key=lambda span: span[:2]))
         solid = {source.message for b, e, source, _ in spans if b < e and source.field not in HEADER_FIELDS}
         spans = tuple([span for span in spans if span[0] < span[1] or span[2].message not in solid])
-        return text, spans, found
+        return _Rendered(text, spans, found, tools)
 
     def _probe(self, messages: Messages, prompt: bool) -> tuple[str, Sequence[Span]]:
         return self._render(Conversation(messages, []), messages, prompt)[:2]
@@ -238,7 +259,7 @@ class Masker:
         """What stands before the turn when it is a plain answer, without the scaffolding of calls and reasoning."""
         plain = [*conversation.messages[:message], {"role": "assistant", "content": "a"}]
         try:
-            text, spans, _ = self._render(conversation, plain)
+            text, spans, *_ = self._render(conversation, plain)
         except DataError:
             return None
         begin = next((b for b, _, source, _ in spans if source == (message, "content", "")), None)
@@ -264,7 +285,7 @@ class Masker:
     def _tail(self, conversation: Conversation, count: int, prompt: bool) -> str | None:
         """What the template writes after the body of the first ``count`` messages, alone or to ask for the next."""
         try:
-            text, spans, _ = self._render(conversation, conversation.messages[:count], prompt)
+            text, spans, *_ = self._render(conversation, conversation.messages[:count], prompt)
         except DataError:
             return None
         ends = [e for _, e, source, _ in spans if source.field not in HEADER_FIELDS]

@@ -16,13 +16,21 @@ import jinja2
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.filters import do_indent, do_title
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.utils import Namespace
 
 from newt.data.trace import Source, Span, Traced, concat, owner, percent, spans_of, trace
 from newt.support.errors import DataError
 
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 """Names of the reasoning text, in the order in which transformers prefers them."""
+TOOLS = -1
+"""Message of the source of text that comes from the list of tools."""
+
+_SAFE = frozenset(name for name in dir(str) if not name.startswith("_")) - {"format", "format_map"}
+"""Methods of strings to which Jinja's sandbox has no objection and adds nothing."""
+_OF_DICT = frozenset(dir(dict))
 
 
 class _CodeGenerator(CodeGenerator):
@@ -62,6 +70,20 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
     code_generator_class = _CodeGenerator
     concat = staticmethod(concat)
     intercepted_binops = frozenset({"%"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """``message.content`` and ``content.strip``: what the sandbox finds after many checks, found at once."""
+        kind = type(obj)
+        if kind is Traced and attribute in _SAFE:
+            return getattr(obj, attribute)
+        if kind is dict and attribute not in _OF_DICT:
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        if (kind is LoopContext or kind is Namespace) and not attribute.startswith("_"):
+            try:
+                return getattr(obj, attribute)
+            except AttributeError:
+                pass
+        return super().getattr(obj, attribute)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as in jinja2
         """Methods of literals (``', '.join(...)``, ``'..'.replace(...)``) become methods of a traced string."""
@@ -171,10 +193,12 @@ class ChatRenderer:
     Args:
         template: Jinja text.
         variables: what the template may read besides the conversation, such as ``bos_token``.
+        trace_tools: text of tools is told from the template's too.
     """
 
-    def __init__(self, template: str, variables: Mapping[str, Any]) -> None:
+    def __init__(self, template: str, variables: Mapping[str, Any], trace_tools: bool = False) -> None:
         self.template = template
+        self._trace_tools = trace_tools
         self.variables = dict(variables)
         self._compiled = compile_template(template)
 
@@ -202,7 +226,7 @@ class ChatRenderer:
         try:
             text = self._compiled.render(
                 messages=[_traced_message(i, message, keys) for i, message in enumerate(messages)],
-                tools=None if tools is None else list(tools),
+                tools=None if tools is None else self._tools(tools),
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **{**self.variables, **(variables or {})},
@@ -214,6 +238,10 @@ class ChatRenderer:
                 f"the chat template fails on this conversation: {type(error).__name__}: {_plain(error)}"
             ) from error
         return str.__getitem__(text, slice(None)), spans_of(text)
+
+    def _tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
+        source = Source(TOOLS, "tools")
+        return [trace(tool, source) for tool in tools] if self._trace_tools else list(tools)
 
 
 def _plain(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,28 @@ def is_template(name: str) -> bool:
 def resolve_template(entry: Dataset, cfg: Config, tokenizer: Any) -> str:
     """The Jinja text for a dataset: its own choice, else that of the config, else the tokenizer's template.
 
+    With ``default_system_message`` it gives that message to conversations that have no system turn. The template
+    itself does it, so that it is saved with the model and the same at inference.
+
     Raises:
         NewtError: there is no such template.
     """
+    text = _chosen(entry, cfg, tokenizer)
+    default = cfg[Template].default_system_message
+    return text if default is None else _with_default(text, default)
+
+
+def _with_default(text: str, message: str) -> str:
+    """The template with a system message for conversations that have none."""
+    turn = json.dumps([{"role": "system", "content": message}], ensure_ascii=False)
+    head = (
+        "{%- if not messages or messages[0]['role'] not in ['system', 'developer'] %}"
+        f"{{%- set messages = {turn} + messages|list %}}{{%- endif %}}\n"
+    )
+    return text if text.startswith(head) else head + text
+
+
+def _chosen(entry: Dataset, cfg: Config, tokenizer: Any) -> str:
     for place in (entry, cfg[Template]):
         name: str | None = getattr(place, "chat_template", None)
         text: str | None = getattr(place, "chat_template_jinja", None)
