@@ -71,11 +71,34 @@ def test_tokenize_names_the_row(config):
         newt.tokenize(config, [good, {"text": "no messages"}])
 
 
+def test_tokenize_takes_an_entry_of_ones_own(model_dir):
+    base = {"base_model": str(model_dir)}
+    (made,) = newt.tokenize(base, [{"question": "a", "answer": "b"}], {"type": {"field_instruction": "question",
+        "field_output": "answer", "format": "{instruction}", "no_input_format": "{instruction}"}})  # fmt: skip
+    assert made["labels"][0] == -100 and made["labels"][-1] == made["input_ids"][-1]
+    made = newt.tokenize(base, [{"text": "word " * 30}], {"type": "completion"}, overrides=["sequence_len=16"])
+    assert [len(row["input_ids"]) for row in made[:-1]] == [16] * (len(made) - 1)
+
+
+def test_tokenize_reads_an_entry_of_test_datasets(config):
+    rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "word " * 20}]}]
+    entry = {"type": "chat_template"}
+    short = {"eval_sequence_len": 16, "excess_length_strategy": "truncate", "val_set_size": 0}
+    (made,) = newt.tokenize(config, rows, entry, overrides=short, evaluation=True)
+    assert len(made["input_ids"]) == 16
+    with pytest.raises(newt.NewtError, match="unknown key"):
+        newt.tokenize(config, rows, {"type": "chat_template", "field_message": "x"})
+
+
 def test_pack():
-    bins = newt.pack([5, 4, 3, 3, 2, 1], 6)
+    lengths = [5, 4, 3, 3, 2, 1]
+    bins = newt.pack(lengths, 6)
     assert sorted(n for rows in bins for n in rows) == list(range(6))
-    assert all(sum([5, 4, 3, 3, 2, 1][n] for n in rows) <= 6 for rows in bins)
+    assert all(sum(lengths[n] for n in rows) <= 6 for rows in bins)
     assert len(bins) == 3
+    assert newt.pack(lengths, 6, sequentially=True) == [[0], [1], [2, 3], [4, 5]]
+    assert max(map(len, newt.pack(lengths, 100, max_per_bin=2))) == 2
+    assert newt.pack([3] * 8, 6, seed=1) == newt.pack([3] * 8, 6, seed=1) != newt.pack([3] * 8, 6, seed=2)
 
 
 def test_train_evaluate_generate_merge(config, tmp_path):
@@ -87,6 +110,8 @@ def test_train_evaluate_generate_merge(config, tmp_path):
     assert len(newt.generate(config, ["Count from 1."], max_new_tokens=3)) == 1
     with pytest.raises(TypeError, match="must be a list of texts"):
         newt.generate(config, "Count from 1.")
+    with pytest.raises(TypeError, match=r"has no setting 'unknown'. It has: max_new_tokens, temperature, top_p"):
+        newt.generate(config, ["Count from 1."], unknown=1)
     report = newt.merge_lora(config)
     assert (tmp_path / "run" / "merged" / "config.json").is_file()
     assert json.loads((tmp_path / "run" / "merged" / "config.json").read_text())["model_type"] == "llama"

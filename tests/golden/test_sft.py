@@ -14,39 +14,50 @@ from typing import Any
 
 import pytest
 
-from newt.config.core import Data, Template
+from newt.config.core import Batch, Data, Model, RunControl, Template
 from newt.config.section import Config
 from newt.data.messages import without_null
 from newt.data.template import template_names
 from newt.data.tokenize import RowTokenizer
 from newt.extend import Format
-from newt.formats.alpaca import Alpaca
-from newt.formats.chat_template import ChatTemplate
-from newt.formats.completion import Completion
+from newt.layouts import choose, format_of
+from newt.models.tokenizer import load_tokenizer
 from newt.support.errors import NewtError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-FORMATS: dict[str, type[Format]] = {fmt.name: fmt for fmt in (ChatTemplate, Alpaca, Completion)}
 TEMPLATES = {None, "tokenizer_default", "tokenizer_default_fallback_chatml", "jinja", *template_names()}
 """Templates whose rows are compared."""
-OTHER_TOKENS = {"special_tokens", "tokens", "added_tokens_overrides"}
-"""Keys that change the tokenizer, which this test takes as it is."""
+OWN_TOKENS = ("special_tokens", "tokens")
+"""Keys that change the tokenizer."""
+
+
+def tokenizer(row: dict[str, Any]) -> Any:
+    """The tokenizer of a row, with the tokens that its config sets."""
+    changes = {key: value for key, value in row["global_config"].items() if key in OWN_TOKENS}
+    return loaded(row["tokenizer"], json.dumps(changes))
 
 
 @cache
-def tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
+def loaded(name: str, changes: str) -> Any:
+    folder = str(SHARED / "tokenizers" / name)
+    return load_tokenizer(Config({Model: Model(base_model="x", tokenizer_config=folder, **json.loads(changes))}))
 
-    return AutoTokenizer.from_pretrained(SHARED / "tokenizers" / name)
+
+def kind(row: dict[str, Any]) -> type[Format] | str:
+    """The format that reads a row, or why there is none."""
+    entry = {"path": "x", **row["dataset_config"]}
+    rows = "steps" if row["global_config"].get("process_reward_model") else "supervised"
+    chosen = choose(entry, rows, {"preference": ["rl: dpo"], "steps": ["process_reward_model: true"]})
+    found = format_of(entry.get("type"), rows)
+    return chosen if isinstance(chosen, str) or found is None else found
 
 
 def comparable(row: dict[str, Any]) -> bool:
     entry, settings = row["dataset_config"], row["global_config"]
     return (
-        str(entry.get("type")) in FORMATS
+        not settings.get("reward_model")
         and (SHARED / "tokenizers" / row["tokenizer"]).is_dir()
         and {entry.get("chat_template"), settings.get("chat_template")} <= TEMPLATES
-        and not OTHER_TOKENS & set(settings)
     )
 
 
@@ -60,12 +71,20 @@ def encode(row: dict[str, Any]) -> list[tuple[list[int], list[int]]] | str:
     """Ids and labels of each token row, or the error."""
     settings = row["global_config"]
     template = Template(**{key: value for key, value in settings.items() if key in Template.model_fields})
-    cfg = Config({Data: Data(train_on_inputs=settings.get("train_on_inputs", False)), Template: template})
-    kind = FORMATS[row["dataset_config"]["type"]]
+    sections = (Data(train_on_inputs=settings.get("train_on_inputs", False)), template, Batch(), RunControl())
+    cfg = Config({type(section): section for section in sections})
+    found = kind(row)
+    if isinstance(found, str):
+        return found
     try:
-        fmt = kind(kind.Settings(path="x", **row["dataset_config"]), cfg)
-        rows = RowTokenizer(tokenizer(row["tokenizer"]), cfg, fmt, settings.get("sequence_len", 2048))
-        return [(r.input_ids.tolist(), r.labels.tolist()) for r in rows.encode(fmt(without_null(row["sample"])))]
+        fmt = found(found.Settings(**{"path": "x", **row["dataset_config"]}), cfg)
+        if problems := [problem for problem in fmt.entry.check_entry(cfg, "datasets.0") if problem.kind == "invalid"]:
+            return str(problems[0])
+        rows = RowTokenizer(tokenizer(row), cfg, fmt, settings.get("sequence_len", 2048))
+        made = fmt.source(tokenizer(row))
+        samples = [without_null(row["sample"])] if made is None else list(made)
+        encoded = [one for sample in samples for one in rows.encode(fmt(sample))]
+        return [(one.input_ids.tolist(), one.labels.tolist()) for one in encoded]
     except (NewtError, ValueError) as error:
         return str(error)
 

@@ -80,6 +80,9 @@ def small_charts(log: Log) -> list[Markup]:
     if values := log.values("tokens_per_second"):
         note = f"median {numbers.compact(median(values))}"
         charts.append(_one(log, "tokens_per_second", "Throughput", unit="tokens/s", note=note))
+    if values := log.values("mfu"):
+        note = f"median {numbers.percent(median(values), 1)}"
+        charts.append(_one(log, "mfu", "Model FLOPs utilization", note=note))
     if values := log.values("grad_norm"):
         note = f"max {numbers.short(_rounded(max(values)))}"
         charts.append(_one(log, "grad_norm", "Gradient norm", note=note))
@@ -91,7 +94,7 @@ def small_charts(log: Log) -> list[Markup]:
 
 def extra_charts(log: Log) -> tuple[list[Markup], int]:
     """Every other metric (rewards, accuracies, ...), train and eval together, and how many found no room."""
-    known = {"learning_rate", "tokens_per_second", "grad_norm", "memory_gib", *log.eval_losses(), *NOT_CHARTED}
+    known = {"learning_rate", "tokens_per_second", "mfu", "grad_norm", "memory_gib", *log.eval_losses(), *NOT_CHARTED}
     names = [
         n for n in log.points if n not in known and not n.endswith(NOT_CHARTED_ENDS) and not n.startswith("train_")
     ]

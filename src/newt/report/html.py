@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from newt.report import figures, numbers, page, summary, tables
-from newt.report.charts import histogram
+from newt.report import datasets, figures, page, summary, tables
 from newt.report.figures import Log
 from newt.report.tables import mapping, sequence
 from newt.report.tokens import read_row, token_rows, visible
@@ -20,12 +17,14 @@ from newt.support.files import write_atomically
 MAX_ROWS = 20
 MAX_SAMPLES = 20
 MAX_SAMPLE_TEXT = 8000
+MAX_STEPS = 9
 
 
 def write_report(output_dir: Path) -> Path:
     """Build ``output_dir/report.html`` from the files of a run, of which only run.json must be there.
 
-    Reads run.json, metrics.jsonl, tokens.json and samples.json. A file that cannot be read is named in the report.
+    Reads run.json, metrics.jsonl, tokens.json, samples.json and generations.jsonl. A file that cannot be read is named
+    in the report.
 
     Raises:
         NewtError: run.json is missing or is not a JSON object.
@@ -40,7 +39,8 @@ def write_report(output_dir: Path) -> Path:
             into += _read_list(output_dir / name)
         except ValueError:
             unread.append(f"{name} could not be read: its part of the report is missing.")
-    text = page.render("report.html", **_context(run, log, tokens, samples, unread))
+    answers = _answers(_read_lines(output_dir / "generations.jsonl"))
+    text = page.render("report.html", **_context(run, log, tokens, samples, unread), answers=answers)
     path = output_dir / "report.html"
     write_atomically(path, text)
     return path
@@ -52,7 +52,7 @@ def _context(
     model, result = mapping(run.get("model")), mapping(run.get("result"))
     data = tables.data_summary(run)
     extra, extra_left_out = figures.extra_charts(log)
-    rows, total = tables.data_rows(data)
+    section = datasets.section(data, mapping(run.get("config")).get("sequence_len"))
     mine, defaults, unset = tables.settings(mapping(run.get("config")), sequence(run.get("given")))
     shown = [read_row(row) for row in tokens[:MAX_ROWS] if isinstance(row, Mapping)]
     name = str(model.get("name") or mapping(run.get("config")).get("base_model") or "Training run")
@@ -61,7 +61,7 @@ def _context(
         "model": name.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or name,
         "model_path": name,
         "how": [str(model[key]) for key in ("method", "adapter") if model.get(key)],
-        "data_names": [row.name for row in rows],
+        "data_names": [row.name for row in section["data_rows"]],
         "headline": summary.headline(result, log),
         "facts": summary.facts(run, log),
         "notices": [*summary.notices(run, log), *unread],
@@ -71,11 +71,7 @@ def _context(
         "charts": figures.small_charts(log),
         "extra": extra,
         "extra_left_out": extra_left_out,
-        "data_rows": rows,
-        "data_total": total,
-        "has_types": any(row.kind for row in rows),
-        "lengths": _lengths(data, mapping(run.get("config"))),
-        "packing": _packing(mapping(data.get("packing"))),
+        **section,
         "tokens": token_rows(shown),
         "token_rows": len(shown),
         "tokens_left_out": max(0, len(tokens) - len(shown)),
@@ -88,37 +84,21 @@ def _context(
     }
 
 
-def _lengths(data: Mapping[str, Any], config: Mapping[str, Any]) -> Markup | str:
-    """The histogram of row lengths, with the line at ``sequence_len``."""
-    counted = mapping(data.get("histogram"))
-    edges, counts = ([numbers.finite(v) for v in sequence(counted.get(key))] for key in ("edges", "counts"))
-    if not counts or None in edges or None in counts:
-        return ""
-    limit = numbers.finite(config.get("sequence_len"))
-    marker = (limit, f"sequence_len {numbers.count(limit)}") if limit else None
-    return histogram(
-        [v for v in edges if v is not None],
-        [v for v in counts if v is not None],
-        title="Row lengths",
-        unit="tokens",
-        note=f"{numbers.count(sum(v for v in counts if v is not None))} rows",
-        marker=marker,
-    )
-
-
-def _packing(packing: Mapping[str, Any]) -> str:
-    if not packing:
-        return ""
-    parts = []
-    if packing.get("bins") is not None:
-        parts.append(f"packed into {numbers.count(packing['bins'])} sequences")
-    if packing.get("efficiency") is not None:
-        parts.append(f"{numbers.percent(packing['efficiency'], 1)} full")
-    return ", ".join(parts)
-
-
 def _sample(sample: Mapping[str, Any]) -> dict[str, str]:
     return {key: _cut(sample.get(key)) for key in ("prompt", "before", "after", "reference")}
+
+
+def _answers(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Prompts with what the model answered while it was trained, at the first and the last evaluations."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in lines:
+        key = (str(line.get("kind")), str(line.get("prompt")))
+        entry = found.setdefault(key, {"prompt": _cut(line.get("prompt")), "by_step": []})
+        entry["reference"] = _cut(line.get("reference"))
+        entry["by_step"].append((line.get("step"), _cut(line.get("answer"))))
+    for entry in found.values():
+        entry["by_step"] = entry["by_step"][:1] + entry["by_step"][1:][-MAX_STEPS:]
+    return list(found.values())[:MAX_SAMPLES]
 
 
 def _cut(value: Any) -> str:

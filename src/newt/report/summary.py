@@ -96,14 +96,13 @@ def facts(run: Mapping[str, Any], log: Log) -> list[Fact]:
         epochs = [f"{numbers.short(round(epoch, 2))} epochs" for epoch in log.values("epoch")[-1:]]
         found.append(Fact("Steps", numbers.count(steps), *epochs))
     if (span := seconds(run)) is not None:
-        label = "Time, last part" if run.get("resumed_from_step") else "Time"
-        found.append(Fact(label, numbers.duration(span), clock(run.get("started"))))
+        found.append(Fact("Time", numbers.duration(span), clock(run.get("started"))))
     seen, learned = (log.values(name) for name in ("tokens", "trained_tokens"))
     if seen:
         detail = f"{numbers.compact(learned[-1])} trained ({numbers.percent(learned[-1], seen[-1])})" if learned else ""
         found.append(Fact("Tokens", numbers.compact(seen[-1]), detail))
     if speeds := log.values("tokens_per_second"):
-        found.append(Fact("Throughput", numbers.compact(median(speeds)), "tokens/s, median"))
+        found.append(Fact("Throughput", numbers.compact(median(speeds)), _throughput(log)))
     total, trainable = model.get("total_parameters"), model.get("trainable_parameters")
     if numbers.finite(trainable) is not None:
         detail = f"{numbers.percent(trainable, total)} of {numbers.compact(total)}" if numbers.finite(total) else ""
@@ -111,6 +110,13 @@ def facts(run: Mapping[str, Any], log: Log) -> list[Fact]:
     if memory := log.values("memory_gib"):
         found.append(Fact("Peak memory", f"{float(f'{max(memory):.3g}'):g} GiB"))
     return found
+
+
+def _throughput(log: Log) -> str:
+    text = "tokens/s, median"
+    if used := log.values("mfu"):
+        text += f"; {numbers.percent(median(used), 1)} of a matrix product"
+    return text
 
 
 def notices(run: Mapping[str, Any], log: Log) -> list[str]:
@@ -130,8 +136,12 @@ def notices(run: Mapping[str, Any], log: Log) -> list[str]:
                 f"Evaluation loss was lowest at step {numbers.count(step)} ({_loss(best)}) and ended at {_loss(last)}: "
                 "the model may have overfitted after that step."
             )
-    data = data_summary(run)
-    found += [str(note) for note in sequence(data.get("notes"))]
+    return found + data_notices(data_summary(run))
+
+
+def data_notices(data: Mapping[str, Any]) -> list[str]:
+    """What deserves a look in the data, as ``tables.data_summary`` gives them."""
+    found = [str(note) for note in sequence(data.get("notes"))]
     for entry in sequence(data.get("datasets")):
         found += _data_notices(mapping(entry))
     efficiency = numbers.finite(mapping(data.get("packing")).get("efficiency"))
@@ -151,6 +161,9 @@ def _data_notices(entry: Mapping[str, Any]) -> list[str]:
     truncated = numbers.finite(entry.get("truncated")) or 0
     if kept and truncated > TRUNCATED_SHARE * kept:
         found.append(f"{name}: {numbers.percent(truncated, kept)} of the kept rows were truncated.")
+    left = (numbers.finite(entry.get("duplicates")) or 0) - (numbers.finite(entry.get("deduplicated")) or 0)
+    if left > 0:
+        found.append(f"{name}: {numbers.count(left)} rows are equal to an earlier row and were kept.")
     tokens, trained = numbers.finite(entry.get("tokens")), numbers.finite(entry.get("trained_tokens"))
     if tokens and trained is not None and trained < TRAINED_SHARE * tokens:
         found.append(f"{name}: only {numbers.percent(trained, tokens)} of the tokens are trained.")

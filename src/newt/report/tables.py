@@ -32,6 +32,9 @@ class DataRow:
     trained_share: str
     trained_width: float
     notes: Sequence[str]
+    duplicates: str
+    mix: str
+    mix_tokens: str
     much_dropped: bool
     much_truncated: bool
     little_trained: bool
@@ -70,7 +73,12 @@ def data_summary(run: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    reasons = {"too_long": "too long", "too_short": "too short", "nothing_to_train": "nothing to train"}
+    reasons = {
+        "too_long": "too long",
+        "too_short": "too short",
+        "nothing_to_train": "nothing to train",
+        "deduplicated": "duplicates",
+    }
     dropped_for = {text: entry.get(key) for key, text in reasons.items()}
     names = {"rows": "rows_read", "kept": "rows_kept", "trained": "trained_tokens"}
     return {**{names.get(key, key): value for key, value in entry.items()}, "dropped": dropped_for}
@@ -79,18 +87,28 @@ def _entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 def data_rows(data: Mapping[str, Any]) -> tuple[list[DataRow], DataRow | None]:
     """The data table, and its total when there are several datasets."""
     entries = [mapping(entry) for entry in sequence(data.get("datasets"))]
-    rows = [_data_row(entry) for entry in entries]
+    train = [entry for entry in entries if entry.get("use") == "train"]
+    used = _Used(*(sum(numbers.finite(entry.get(key)) or 0 for entry in train) for key in ("used", "used_tokens")))
+    rows = [_data_row(entry, used if len(train) > 1 else None) for entry in entries]
     if len(rows) < 2:
         return rows, None
     total = dict(mapping(data.get("totals")))
-    for key in ("rows_read", "rows_kept", "truncated", "tokens", "trained_tokens"):
+    for key in ("rows_read", "rows_kept", "truncated", "tokens", "trained_tokens", "duplicates"):
         total.setdefault(key, sum(numbers.finite(entry.get(key)) or 0 for entry in entries))
     total["dropped"] = {"all": sum(dropped(entry) for entry in entries)}
     total["notes"] = {}
     return rows, _data_row({**total, "path": f"All {len(rows)}"}, is_total=True)
 
 
-def _data_row(entry: Mapping[str, Any], *, is_total: bool = False) -> DataRow:
+@dataclass(frozen=True)
+class _Used:
+    """What an epoch takes from all datasets together."""
+
+    rows: float
+    tokens: float
+
+
+def _data_row(entry: Mapping[str, Any], used: _Used | None = None, *, is_total: bool = False) -> DataRow:
     read, kept = numbers.finite(entry.get("rows_read")), numbers.finite(entry.get("rows_kept"))
     tokens, trained = numbers.finite(entry.get("tokens")), numbers.finite(entry.get("trained_tokens"))
     truncated, lost, made = numbers.finite(entry.get("truncated")), dropped(entry), rows_made(entry)
@@ -110,6 +128,9 @@ def _data_row(entry: Mapping[str, Any], *, is_total: bool = False) -> DataRow:
         trained_share=numbers.percent(trained, tokens),
         trained_width=min(100.0, 100 * (trained or 0) / tokens) if tokens else 0.0,
         notes=notes,
+        duplicates=numbers.count(duplicates) if (duplicates := numbers.finite(entry.get("duplicates"))) else "",
+        mix=numbers.percent(entry.get("used"), used.rows) if used and entry.get("use") == "train" else "",
+        mix_tokens=numbers.percent(entry.get("used_tokens"), used.tokens) if used and entry.get("used") else "",
         much_dropped=bool(made) and lost > DROPPED_SHARE * (made or 0),
         much_truncated=bool(kept) and (truncated or 0) > TRUNCATED_SHARE * (kept or 0),
         little_trained=bool(tokens) and (trained or 0) < TRAINED_SHARE * (tokens or 0),
@@ -203,11 +224,11 @@ def clock(value: Any) -> str:
 
 
 def seconds(run: Mapping[str, Any]) -> float | None:
-    """How long a run took, None when that is not known."""
+    """How long a run took, all its parts together, None when that is not known."""
     start, end = _time(run.get("started")), _time(run.get("ended"))
     if start is None or end is None or (start.tzinfo is None) != (end.tzinfo is None):
         return None
-    return (end - start).total_seconds()
+    return (end - start).total_seconds() + (numbers.finite(run.get("earlier_seconds")) or 0.0)
 
 
 def _time(value: Any) -> datetime | None:

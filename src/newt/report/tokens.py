@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +12,16 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from newt.report import numbers
+from newt.report.bins import Bins, bins_figure
+from newt.report.marks import visible as visible
 from newt.report.page import render
+from newt.report.turns import conversation
 
 MAX_TOKENS = 2000
 MAX_ROWS = 200
 MAX_RAW = 20_000
 NO_TEXT = "▯"
+FATES = {"dropped": "Not trained", "truncated": "Truncated", "split": "Split"}
 COLUMNS = Markup(
     '<div class="head"><div class="why"><span class="turn">turn</span><span class="name">reason</span>'
     '<span class="n">tokens</span></div></div>'
@@ -70,6 +73,9 @@ class Row:
         raw: the row as it stands in the file, as JSON.
         error: why the row cannot be used, empty when it can.
         strip: where in the row the trained tokens stand, as a bar.
+        roles: of the turns, empty where there are none.
+        fate: dropped, truncated or split, empty for a row that is trained as it is.
+        why: the reason of its fate.
     """
 
     dataset: str
@@ -82,10 +88,16 @@ class Row:
     raw: str
     error: str = ""
     strip: Markup = field(default_factory=Markup)
+    roles: Sequence[str] = ()
+    fate: str = ""
+    why: str = ""
 
 
 def read_row(explained: Mapping[str, Any], limit: int = MAX_TOKENS) -> Row:
-    """A row from ``{"dataset", "row", "length", "trained", "tokens": [[text, id, label, reason, turn]], "raw"}``."""
+    """A row from ``{"dataset", "row", "length", "trained", "tokens": [[text, id, label, reason, turn]], "raw"}``.
+
+    It may also have ``roles``, ``fate``, ``why`` and ``error``.
+    """
     everything = explained.get("tokens") or []
     tokens = [_token(item) for item in everything[:limit]]
     counts = Counter((t.reason, t.label is not None) for t in tokens)
@@ -106,33 +118,37 @@ def read_row(explained: Mapping[str, Any], limit: int = MAX_TOKENS) -> Row:
         raw=_raw(explained.get("raw")),
         error=str(explained.get("error") or ""),
         strip=_strip(spans, len(tokens)),
+        roles=[str(role) for role in explained.get("roles") or ()],
+        fate=str(explained.get("fate") or ""),
+        why=str(explained.get("why") or ""),
     )
-
-
-def visible(text: str) -> str:
-    """The text with its control characters and direction marks made visible; newlines and tabs stay.
-
-    A dataset could otherwise move a terminal's cursor or turn a line around.
-    """
-    if text.isprintable():
-        return text
-    return "".join(_shown(char) for char in text)
 
 
 def token_rows(rows: Sequence[Row]) -> Markup:
     """The rows as folded sections, the first one open."""
-    return Markup("").join(_row(row, is_open=i == 0) for i, row in enumerate(rows))
+    return Markup("").join(_row(row, i) for i, row in enumerate(rows))
 
 
-def tokens_page(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """One HTML file that shows explained rows token by token, at most 200 rows of 2,000 tokens."""
+def tokens_page(rows: Sequence[Mapping[str, Any]], title: str, packing: Bins | None = None, note: str = "") -> str:
+    """One HTML file that shows explained rows token by token, at most 200 rows of 2,000 tokens.
+
+    Args:
+        rows: see :func:`read_row`.
+        title: of the page.
+        packing: the first packed sequences, drawn below.
+        note: said below the title, such as which rows these are.
+    """
     shown = [read_row(row) for row in rows[:MAX_ROWS]]
     return render(
         "tokens.html",
         title=title,
+        note=note,
         rows=shown,
         left_out=len(rows) - len(shown),
         body=token_rows(shown),
+        fates=sorted({row.fate for row in shown} - {""}),
+        turns=any(row.roles for row in shown),
+        packing=packing and bins_figure(packing),
         length=sum(row.length for row in shown),
         trained=sum(row.trained for row in shown),
         datasets=len({row.dataset for row in shown}),
@@ -164,20 +180,6 @@ def _raw(raw: Any) -> str:
     return text
 
 
-def _shown(char: str) -> str:
-    if char in "\n\t" or char.isprintable():
-        return char
-    code = ord(char)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    # Joiners belong to emoji and to several scripts; other invisible characters are named by their code.
-    if code in (0x200C, 0x200D) or unicodedata.category(char) == "Zs":
-        return char
-    return f"\\u{code:04x}"
-
-
 def _strip(spans: Sequence[Span], length: int) -> Markup:
     """Where in the row the trained tokens stand, as a bar."""
     rect = Markup('<rect x="{}" width="{}" height="1"/>')
@@ -186,39 +188,68 @@ def _strip(spans: Sequence[Span], length: int) -> Markup:
     return strip.format(max(1, length), bars)
 
 
-def _row(row: Row, *, is_open: bool) -> Markup:
-    head = Markup(
-        '<summary><span class="who"><b>{dataset}</b> row {number}</span>{strip}'
+def _row(row: Row, index: int) -> Markup:
+    return Markup(
+        '<details class="row" data-length="{length}" data-trained="{trained}" data-masked="{masked}"'
+        ' data-fate="{fate}"{opened}>{head}{body}</details>\n'
+    ).format(
+        length=row.length,
+        trained=row.trained,
+        masked=1 - row.trained / max(1, row.length),
+        fate=row.fate,
+        opened="" if index else Markup(" open"),
+        head=_head(row),
+        body=_body(row, index),
+    )
+
+
+def _head(row: Row) -> Markup:
+    fate = Markup('<span class="fate {fate}">{fate}</span>').format(fate=row.fate) if row.fate else ""
+    return Markup(
+        '<summary><span class="who"><b>{dataset}</b> row {number}{fate}</span>{strip}'
         '<span class="num">{length} tokens</span><span class="num share">{trained} trained · {share}</span></summary>'
     ).format(
         dataset=visible(row.dataset),
         number=row.number,
+        fate=fate,
         strip=row.strip,
         length=numbers.count(row.length),
         trained=numbers.count(row.trained),
         share=numbers.percent(row.trained, row.length),
     )
-    body, before = COLUMNS if row.spans else Markup(""), None
+
+
+def _body(row: Row, index: int) -> Markup:
+    """What becomes of the row, and its views: tokens, conversation, raw row."""
+    told = ""
     if row.error:
-        body = Markup('<p class="unusable">This row cannot be used: {}</p>').format(visible(row.error))
+        told = Markup('<p class="told">This row cannot be used: {}</p>').format(visible(row.error))
+    elif row.why:
+        told = Markup('<p class="told">{}: {}.</p>').format(FATES.get(row.fate, row.fate), visible(row.why))
+    panes = [("tokens", "Tokens", _tokens(row))] if row.spans else []
+    if row.roles and row.spans:
+        panes.append(("turns", "Conversation", conversation(row.roles, row.spans)))
+    if row.raw:
+        panes.append(("raw", "Raw row", Markup("<pre>{}</pre>").format(visible(row.raw))))
+    tab = Markup('<label><input type="radio" class="tab {kind}" name="view-{index}"{checked}>{name}</label>')
+    tabs = Markup("").join(
+        tab.format(kind=kind, index=index, name=name, checked="" if number else Markup(" checked"))
+        for number, (kind, name, _) in enumerate(panes)
+    )
+    shown = Markup("").join(Markup('<div class="pane {}">{}</div>').format(kind, pane) for kind, _, pane in panes)
+    return Markup('<div class="row-body">{}<div class="views"><div class="tabs">{}</div>{}</div></div>').format(
+        told, tabs, shown
+    )
+
+
+def _tokens(row: Row) -> Markup:
+    runs, before = [], None
     for span in row.spans:
-        body += _span(span, new_turn=span.turn is not None and span.turn != before)
+        runs.append(_span(span, new_turn=span.turn is not None and span.turn != before))
         before = before if span.turn is None else span.turn
-    if row.hidden:
-        body += Markup('<p class="more">{} more tokens are not shown here.</p>').format(numbers.count(row.hidden))
-    raw = Markup('<details class="raw"><summary>Raw row</summary><pre>{}</pre></details>').format(visible(row.raw))
-    return Markup(
-        '<details class="row" data-length="{length}" data-trained="{trained}" data-masked="{masked}"{opened}>'
-        '{head}<div class="row-body">{legend}<div class="tokens">{body}</div>{raw}</div></details>\n'
-    ).format(
-        length=row.length,
-        trained=row.trained,
-        masked=1 - row.trained / max(1, row.length),
-        opened=Markup(" open") if is_open else "",
-        head=head,
-        legend=_legend(row),
-        body=body,
-        raw=raw if row.raw else "",
+    more = Markup('<p class="more">{} more tokens are not shown here.</p>').format(numbers.count(row.hidden))
+    return Markup('{}<div class="tokens">{}{}{}</div>').format(
+        _legend(row), COLUMNS, Markup("").join(runs), more if row.hidden else ""
     )
 
 

@@ -84,18 +84,55 @@
     reason.addEventListener("pointerleave", () => light(false));
   }
 
-  const order = document.querySelector(".order");
-  if (order) {
-    order.hidden = false;
-    const box = document.querySelector(".rows"), rows = [...box.children];
-    order.addEventListener("click", (event) => {
-      const { order: key, fold } = event.target.dataset;
+  const box = document.querySelector(".rows"), rows = box ? [...box.querySelectorAll(":scope > .row")] : [];
+  const press = (button, key) => button.parentNode.querySelectorAll("[data-" + key + "]")
+    .forEach((b) => b.setAttribute("aria-pressed", b === button));
+  const view = (kind, among) => among.forEach((row) => {
+    const tab = row.querySelector(".tab." + kind);
+    if (tab) tab.checked = true;
+  });
+  const bars = [...document.querySelectorAll(".order")];
+  let only = "", text = "";
+  const filter = () => rows.forEach((row) => {
+    const raw = text && (row.querySelector(".pane.raw") || row).textContent.toLowerCase();
+    row.hidden = Boolean((only && row.dataset.fate !== only) || (text && !raw.includes(text)));
+  });
+  for (const bar of bars) {
+    bar.hidden = false;
+    bar.addEventListener("click", (event) => {
+      const { order: key, fold, only: fate, view: kind } = event.target.dataset;
       if (fold !== undefined) rows.forEach((row) => { row.open = fold === "open"; });
+      if (fate !== undefined) { only = fate; filter(); press(event.target, "only"); }
+      if (kind !== undefined) { view(kind, rows); press(event.target, "view"); }
       if (key === undefined) return;
       const sign = key.startsWith("-") ? 1 : -1, name = key.replace("-", "");
-      const sorted = name ? [...rows].sort((a, b) => sign * (a.dataset[name] - b.dataset[name])) : rows;
-      box.append(...sorted);
-      order.querySelectorAll("[aria-pressed]").forEach((b) => b.setAttribute("aria-pressed", b === event.target));
+      box.append(...(name ? [...rows].sort((a, b) => sign * (a.dataset[name] - b.dataset[name])) : rows));
+      press(event.target, "order");
     });
   }
+
+  const find = document.querySelector(".tools input");
+  if (!find) return;
+  find.addEventListener("input", () => { text = find.value.trim().toLowerCase(); filter(); });
+  let at = -1;
+  const go = (step) => {
+    const shown = [...box.children].filter((row) => !row.hidden);
+    if (!shown.length) return;
+    const before = shown.indexOf(document.activeElement.closest ? document.activeElement.closest(".row") : null);
+    at = Math.max(0, Math.min(shown.length - 1, (before < 0 ? at : before) + step));
+    shown[at].open = true;
+    shown[at].querySelector("summary").focus();
+    shown[at].scrollIntoView({ block: "start" });
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape" && event.target === find) { find.value = ""; text = ""; filter(); find.blur(); return; }
+    if (event.target === find) return;
+    const current = document.activeElement.closest(".row");
+    if (event.key === "j" || event.key === "k") go(event.key === "j" ? 1 : -1);
+    else if (event.key === "/") find.focus();
+    else if (["1", "2", "3"].includes(event.key)) view(["tokens", "turns", "raw"][event.key - 1], current ? [current] : rows);
+    else return;
+    event.preventDefault();
+  });
 })();
