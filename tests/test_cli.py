@@ -17,6 +17,7 @@ from newt import __version__, cli
 from newt.commands.check import verdict
 from newt.commands.config_schema import pick
 from newt.commands.options import config_command, parse_overrides
+from newt.config.section import ConfigError, Problem
 from newt.support.errors import NewtError
 
 HEAVY = {"torch", "transformers", "datasets", "pyarrow", "numpy", "peft", "trl", "accelerate"}
@@ -146,7 +147,7 @@ def test_check_prints_every_problem_and_a_verdict(wrong: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert f"{wrong}:2: lora_alhpa: unknown key. Did you mean lora_alpha?" in lines
     assert f"{wrong}:3: seed: must be a whole number, got 'x'." in lines
-    assert "--lora-r: lora_r: must be a whole number, got 'many'." in lines
+    assert "--lora-r: must be a whole number, got 'many'." in lines
     assert any(line.startswith(f"{wrong}:4: datasets.0.type: unknown type 'alpacca'.") for line in lines)
     assert lines[-1].startswith(f"{wrong}: ")
     assert lines[-1].endswith(" problems.")
@@ -234,15 +235,74 @@ def test_a_dotenv_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "code", "line"),
     [
-        (["quantize", "c.yml"], "the command quantize is known, but Newt does not support it yet."),
-        (["inference", "c.yml", "--gradio"], "--gradio is known, but Newt does not support it yet."),
-        (["train", "c.yml", "--cloud", "cloud.yml"], "--cloud is known, but Newt does not support it yet."),
+        (["quantize", "c.yml"], 3, "the command quantize is known, but Newt does not support it yet."),
+        (["train", "c.yml", "--cloud", "x.yml"], 3, "--cloud is known, but Newt does not support it yet."),
+        (
+            ["train", "c.yml", "--shard"],
+            2,
+            "--shard has nothing to do here: Large models are saved in several files by themselves. Remove it.",
+        ),
+        (["check", "c.yml", "--gradio"], 2, "--gradio is an option of newt inference. Remove it."),
+        (["merge-lora", "c.yml", "--no-download"], 2, "--no-download is an option of newt preprocess. Remove it."),
+        (["inference", "c.yml", "--chat", "--gradio"], 2, "--chat and --gradio cannot be used together. Keep one."),
+        (["inference", "c.yml", "--lines", "--gradio"], 2, "--gradio and --lines cannot be used together. Keep one."),
     ],
 )
-def test_commands_and_options_to_come_are_refused_by_name(arguments, text, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli.main(arguments)
-    assert end.value.code == 2
-    assert text in capsys.readouterr().err
+def test_options_of_the_field(arguments: list[str], code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == code
+    assert capsys.readouterr().err == line + "\n"
+
+
+def test_a_run_that_only_lacks_support_says_so_by_its_exit_code() -> None:
+    def error(*kinds: Any) -> int:
+        return ConfigError(Problem(("k",), "x", kind=kind) for kind in kinds).exit_code
+
+    assert error("unsupported", "unsupported") == 3
+    assert error("unsupported", "invalid") == 2
+    assert error() == 2
+
+
+def test_other_packages_add_commands_but_take_none(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    @click.command("hello")
+    def hello() -> None:
+        """Greet."""
+        click.echo("hello")
+
+    class Point:
+        value = "other:hello"
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def load(self) -> click.Command:
+            return hello
+
+    asked: list[str] = []
+
+    def entry_points(*, group: str) -> list[Point]:
+        asked.append(group)
+        return [Point("hello"), Point("train")]
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    assert run("hello") == 0
+    captured = capsys.readouterr()
+    assert captured.out == "hello\n"
+    assert "warning: other:hello wants to be the command train, which is Newt's own: it is ignored." in captured.err
+    assert set(asked) == {"newt.cli_commands"}
+    assert run("train", "--help") == 0
+    assert "Train the model" in capsys.readouterr().out
+
+
+def test_several_configs_in_a_folder_are_a_question_only_to_somebody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.yml", "b.yml"):
+        (tmp_path / name).write_text("base_model: x\n")
+    assert run("check", str(tmp_path), "--no-facts") == 2
+    assert "holds several configs. Name one: a.yml, b.yml." in capsys.readouterr().out
+    monkeypatch.setattr("newt.commands.options.sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.prompt", lambda *_, **__: 2)
+    assert run("check", str(tmp_path), "--no-facts") == 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{tmp_path / 'b.yml'}: ")

@@ -10,52 +10,32 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 
+from newt.commands.table import COMMANDS, TO_COME
 from newt.support import env
-from newt.support.errors import NewtError
+from newt.support.errors import NewtError, UnsupportedError
+from newt.support.log import quiet_libraries
 from newt.support.version import __version__
 
 INTERRUPTED = 130
 USAGE = 2
 
 
-class Entry(NamedTuple):
-    """A command before it is imported.
+def _added_commands() -> dict[str, click.Command]:
+    """Commands that other packages bring, through the entry points ``newt.cli_commands``; Newt's own names are kept."""
+    from importlib.metadata import entry_points
 
-    Attributes:
-        module: the module of ``newt.commands`` that defines it as ``command``.
-        group: heading in ``newt --help``.
-        help: its line there.
-    """
-
-    module: str
-    group: str
-    help: str
-
-
-COMMANDS: dict[str, Entry] = {
-    "check": Entry("check", "Before training", "Say everything that is wrong with a config."),
-    "config-explain": Entry("config_explain", "Before training", "Say where the value of every key comes from."),
-    "inspect": Entry("inspect", "Before training", "Show which tokens will be trained, and why."),
-    "preprocess": Entry("preprocess", "Before training", "Tokenize the data into the cache, with a summary."),
-    "train": Entry("train", "Training", "Train what the config describes."),
-    "evaluate": Entry("evaluate", "After training", "Measure the trained model on the config's data."),
-    "inference": Entry("inference", "After training", "Ask the trained model something."),
-    "merge-lora": Entry("merge_lora", "After training", "Merge an adapter into its base model."),
-    "import-gguf": Entry("import_gguf", "Tools", "Turn a GGUF file into a model folder."),
-    "config-schema": Entry("config_schema", "Tools", "Print every key with its type, default and meaning."),
-    "config-migrate": Entry("config_migrate", "Tools", "Give older keys of a config today's names."),
-    "fetch": Entry("fetch", "Tools", "Copy the examples, DeepSpeed configs or docs."),
-    "agent-docs": Entry("agent_docs", "Tools", "Print pages for coding agents, and for people in a hurry."),
-    "completion": Entry("completion", "Tools", "Print the completion script of a shell."),
-}
-
-
-TO_COME = ("quantize", "vllm-serve", "lm-eval", "merge-sharded-fsdp-weights", "delinearize-llama4")
-"""Commands of the field that Newt does not have yet."""
+    found: dict[str, click.Command] = {}
+    for point in entry_points(group="newt.cli_commands"):
+        if point.name in COMMANDS or point.name in TO_COME:
+            complain(
+                f"warning: {point.value} wants to be the command {point.name}, which is Newt's own: it is ignored."
+            )
+        elif isinstance(loaded := point.load(), click.Command):
+            found[point.name] = loaded
+    return found
 
 
 class LazyGroup(click.Group):
@@ -68,7 +48,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import a command."""
         if name not in COMMANDS:
-            return None
+            return _added_commands().get(name)
         command = import_module(f"newt.commands.{COMMANDS[name].module}").command
         assert isinstance(command, click.Command)
         return command
@@ -78,8 +58,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the nearest one."""
         if args[0] in TO_COME:
-            raise click.UsageError(f"the command {args[0]} is known, but Newt does not support it yet.")
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UnsupportedError(f"the command {args[0]} is known, but Newt does not support it yet.")
+        if args[0] not in COMMANDS and not args[0].startswith("-") and args[0] not in _added_commands():
             near = get_close_matches(args[0], COMMANDS, 1)
             hint = f"Did you mean {near[0]}?" if near else "See newt --help."
             raise click.UsageError(f"there is no command {args[0]!r}. {hint}")
@@ -102,7 +82,7 @@ def newt(debug: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 2 wrong input, 130 interrupted.
+    """Run a command and exit: 0 done, 2 wrong input, 3 not supported yet, 130 interrupted.
 
     Args:
         argv: arguments without the program's name. Default: those of the process.
@@ -111,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         env.load_file(Path(".env"))
         env.set_process_defaults()
+        quiet_libraries()
         code = newt.main(args, prog_name="newt", standalone_mode=False)
     except NewtError as error:
         if "--debug" in args:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from click.shell_completion import ShellComplete
 
@@ -31,3 +37,25 @@ def test_what_is_offered():
     assert offered("train", "c.yml", "--lora-al")[0] == "--lora-alpha"
     assert "--sweep" in offered("train", "c.yml", "--s")
     assert "sft" in offered("agent-docs", "s")
+
+
+def test_keys_of_blocks_flags_and_values_are_offered():
+    assert "--trl.beta" in offered("train", "c.yml", "--trl.")
+    assert "--trl.beta" not in offered("train", "c.yml", "--tr")
+    assert offered("train", "c.yml", "--no-sample-packing-s") == ["--no-sample-packing-sequentially"]
+    assert offered("train", "c.yml", "--no-lora-r") == []
+    assert offered("train", "c.yml", "--save-strategy", "st") == ["steps"]
+    assert set(offered("train", "c.yml", "--bf16", "")) == {"auto", "false", "full", "true"}
+
+
+def test_the_script_completes_in_bash(newt, tmp_path):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash")
+    script = newt("completion", "bash")[1]
+    words = "(newt train c.yml --lora-alpha-p)"
+    script += f"\nCOMP_WORDS={words}\nCOMP_CWORD=3\n_newt_completion newt\n"
+    command = [bash, "--norc", "-c", script + 'echo "${COMPREPLY[@]}"']
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PATH": path})
+    assert done.stdout.strip() == "--lora-alpha-pattern"

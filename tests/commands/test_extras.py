@@ -39,10 +39,10 @@ def test_preprocess_says_what_it_is_and_that_iterable_is_gone(newt, write_config
 def test_inference_takes_another_adapter_and_base(newt, write_config, tmp_path):
     code, _, err = newt("inference", write_config(), "--lora-model-dir", tmp_path / "none")
     assert code == 2
-    assert f"--lora-model-dir: lora_model_dir: there is no folder {tmp_path / 'none'}" in err
+    assert f"--lora-model-dir: there is no folder {tmp_path / 'none'}" in err
     code, _, err = newt("inference", write_config(), "--base-model", "./none")
     assert code == 2
-    assert "--base-model: base_model: " in err
+    assert "--base-model: " in err
 
 
 def test_debug_still_shows_tracebacks(write_config):

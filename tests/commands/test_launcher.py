@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 
 import click
@@ -117,3 +118,31 @@ def test_other_commands_know_no_launcher(newt, write_config):
     code, _, err = newt("check", write_config(), "--", "--nproc-per-node", "2")
     assert code == 2
     assert "nproc_per_node" in err or "nproc" in newt("check", write_config(), "--", "--nproc-per-node", "2")[1]
+
+
+def test_a_default_config_of_accelerate_is_mentioned(newt, write_config, started, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    config = write_config()
+    assert "default config" not in newt("train", config, "--launcher", "accelerate")[2]
+    (tmp_path / "accelerate").mkdir()
+    (tmp_path / "accelerate" / "default_config.yaml").touch()
+    assert f"reads its default config {tmp_path / 'accelerate'}" in newt("train", config, "--launcher", "accelerate")[2]
+
+
+def test_gpus_without_direct_transfers(monkeypatch, capsys):
+    import accelerate.utils
+
+    for name in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(accelerate.utils, "check_cuda_p2p_ib_support", lambda: True)
+    launcher.avoid_peer_to_peer()
+    assert "NCCL_P2P_DISABLE" not in os.environ
+    monkeypatch.setattr(accelerate.utils, "check_cuda_p2p_ib_support", lambda: False)
+    monkeypatch.setenv("NCCL_P2P_DISABLE", "0")
+    launcher.avoid_peer_to_peer()
+    assert os.environ["NCCL_P2P_DISABLE"] == "0"
+    monkeypatch.delenv("NCCL_P2P_DISABLE")
+    launcher.avoid_peer_to_peer()
+    assert (os.environ["NCCL_P2P_DISABLE"], os.environ["NCCL_IB_DISABLE"]) == ("1", "1")
+    assert "cannot exchange data directly" in capsys.readouterr().err

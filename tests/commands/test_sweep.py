@@ -32,6 +32,15 @@ def test_the_order_is_shuffled_and_always_the_same(tmp_path):
     assert [one["seed"] for one in found] == [3, 1, 2, 4, 0]
 
 
+def test_the_numbers_follow_the_file(tmp_path):
+    path = tmp_path / "sweep.yml"
+    path.write_text("lora_r: [4, 8]\nseed: [0, 1]\n")
+    found = sorted(read_members(path, tmp_path, {}), key=lambda member: member.name)
+    assert [(member.name[-1], *member.settings.values()) for member in found] == [
+        ("1", 4, 0), ("2", 4, 1), ("3", 8, 0), ("4", 8, 1),
+    ]  # fmt: skip
+
+
 def test_paired_sets_and_nested_keys(tmp_path):
     text = "_:\n  - {lora_r: 4, lora_alpha: 8}\n  - {lora_r: 8, lora_alpha: 16}\ntrl: [{beta: 0.1}, {beta: 0.2}]\n"
     found = settings(tmp_path, text)

@@ -152,3 +152,14 @@ def test_full_fine_tuning(newt, write_config, tmp_path):
     assert code == 0, err
     assert (tmp_path / "run" / "model.safetensors").is_file()
     assert newt("evaluate", config, "--only", "validation")[0] == 0
+
+
+def test_the_log_has_the_config_and_everything_that_is_said(newt, write_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("NEWT_LOG_LEVEL", "ERROR")
+    code, _, err = newt("train", write_config(max_steps=1))
+    assert code == 0, err
+    text = (tmp_path / "run" / "debug.log").read_text()
+    config = json.loads(next(line for line in text.splitlines() if " INFO config: " in line).partition("config: ")[2])
+    assert config["max_steps"] == 1
+    assert list(config) == sorted(config)
+    assert "INFO Training " in text  # a remark that was not shown

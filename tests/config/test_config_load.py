@@ -11,6 +11,7 @@ from tests.config.config_parts import MINIMAL
 
 from newt.config.core import Batch, Cadence, Data, Dataset, Model, RunControl
 from newt.config.load import Loaded, check_sections, load, nested_sections, owners
+from newt.config.schema import field_docs
 from newt.config.section import Section, Where
 
 Read = Callable[..., Loaded]
@@ -81,7 +82,7 @@ def test_one_line_for_each_mistake(lines: Lines, text: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "line"),
     [
-        ("type: alpaca", "datasets.0.path: is missing. A file, a folder, a saved dataset, or a dataset id on the Hub."),
+        ("type: alpaca", f"datasets.0.path: is missing. {field_docs(Dataset)['path']}"),
         ("{path: p, type: alpacca}", "datasets.0.type: unknown type 'alpacca'."),
         ("{path: p, type: to_come}", "datasets.0.type: to_come is known, but Newt does not support it yet."),
         ("{path: p, type: alpaca, train_on_split: t}", "datasets.0.train_on_split: unknown key. Did you mean split?"),
@@ -192,7 +193,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(lines: Lines) -> Non
         "c.yml:6: datasets.0.typ: unknown key. Did you mean type?",
         "c.yml:7: datasets.1: must be a mapping with path and type, got 7.",
         "c.yml:8: max_steps: must be greater than 0, got 0.",
-        "--lora-r: lora_r: must be greater than 0, got -1.",
+        "--lora-r: must be greater than 0, got -1.",
     ]
 
 

@@ -139,20 +139,20 @@ def test_lists_are_changed_and_made(read: Read) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("lora-alhpa=8", "--lora-alhpa: lora_alhpa: unknown key. Did you mean lora_alpha?"),
-        ("lora-r=abc", "--lora-r: lora_r: must be a whole number, got 'abc'."),
-        ("lora_r=1.5", "--lora-r: lora_r: must be a whole number, got 1.5."),
-        ("lora_r=-1", "--lora-r: lora_r: must be greater than 0, got -1."),
-        ("lora-r", "--lora-r: lora_r: needs a value: it must be a whole number."),
-        ("adapter", "--adapter: adapter: needs a value: it must be text."),
-        ("deepspeed=x", "--deepspeed: deepspeed: is known, but Newt does not support it yet."),
+        ("lora-alhpa=8", "--lora-alhpa: unknown key. Did you mean lora_alpha?"),
+        ("lora-r=abc", "--lora-r: must be a whole number, got 'abc'."),
+        ("lora_r=1.5", "--lora-r: must be a whole number, got 1.5."),
+        ("lora_r=-1", "--lora-r: must be greater than 0, got -1."),
+        ("lora-r", "--lora-r: needs a value: it must be a whole number."),
+        ("adapter", "--adapter: needs a value: it must be text."),
+        ("deepspeed=x", "--deepspeed: is known, but Newt does not support it yet."),
         (
             "eval_strategy=stps",
-            "--eval-strategy: eval_strategy: must be no, epoch or steps, got 'stps'. Did you mean steps?",
+            "--eval-strategy: must be no, epoch or steps, got 'stps'. Did you mean steps?",
         ),
         ("datasets.5.path=x", "--datasets.5.path: datasets.5: there is no such entry in the list."),
         ("datasets.x.path=x", "--datasets.x.path: datasets.x: there is no such entry in the list."),
-        ("datasets.0.pth=x", "--datasets.0.pth: datasets.0.pth: unknown key. Did you mean path?"),
+        ("datasets.0.pth=x", "--datasets.0.pth: unknown key. Did you mean path?"),
         ("base_model.x=1", "--base-model.x: base_model: was not a mapping and is replaced."),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_strict_file_takes_only_keys_that_it_has(read: Read) -> None:
         ["seed=2", "lora-r=8", "special_tokens.pad_token=q", "debug"],
     )
     assert [(str(problem), problem.kind) for problem in loaded.problems] == [
-        ("--lora-r: lora_r: is ignored: the file is strict and does not have this key.", "warning")
+        ("--lora-r: is ignored: the file is strict and does not have this key.", "warning")
     ]
     cfg = loaded.config
     assert cfg is not None

@@ -50,7 +50,7 @@ def test_every_key_has_type_default_and_description() -> None:
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["base_model", "learning_rate"]
     seed = schema["properties"]["seed"]
-    assert seed == {"type": "integer", "default": 42, "description": "Seed of every random choice."}
+    assert seed == {"type": ["integer", "null"], "default": 42, "description": "Seed of every random choice."}
     for key, field in schema["properties"].items():
         assert field["description"], key
         assert {"type", "anyOf", "$ref"} & set(field), key
@@ -99,3 +99,33 @@ def _references(part: Any) -> list[str]:
         own = [part["$ref"].rpartition("/")[2]] if "$ref" in part else []
         return own + [name for inner in part.values() for name in _references(inner)]
     return [name for inner in part for name in _references(inner)] if isinstance(part, list) else []
+
+
+def test_the_schema_takes_what_the_reader_takes() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(json.dumps(json_schema(sections(), entry_types())))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    config = {
+        "base_model": "org/model",
+        "learning_rate": 2e-5,
+        "datasets": [{"path": "rows.jsonl", "type": "chat_template", "field_messages": None}],
+        "weight_decay": None,
+        "gradient_checkpointing": None,
+        "fsdp_config": {"fsdp_offload_params": True, "fsdp_version": 2},
+        "special_tokens": None,
+        "dpo_beta": 0.1,
+    }
+    assert [error.message for error in validator.iter_errors(config)] == []
+    for wrong in ({"lora_alhpa": 1}, {"fsdp_config": {"ofload_params": True}}, {"base_model": None}, {"seed": "x"}):
+        assert list(validator.iter_errors({**config, **wrong})), wrong
+
+
+def test_a_key_without_a_value_is_allowed_everywhere() -> None:
+    schema = json_schema(sections(), entry_types())
+    strict = [
+        key
+        for key, field in schema["properties"].items()
+        if key not in schema["required"] and "null" not in str(field.get("type", field.get("anyOf")))
+    ]
+    assert strict == []

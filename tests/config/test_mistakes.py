@@ -49,9 +49,7 @@ MISTAKES: dict[str, tuple[str, Said]] = {
     "a merge conflict": (BASE + "<<<<<<< HEAD\nseed: 1\n=======\nseed: 2\n>>>>>>> b\n", [(8, "is not valid YAML: ")]),
     "keys of two adapters": (
         BASE + LORA + "lora_target_linear: true\nrelora: true\nload_in_4bit: true\n",
-        [
-            (12, "relora: needs jagged_restart_steps."),
-        ],
+        [(12, "relora: needs jagged_restart_steps.")],
     ),
     "an adapter's keys without it": (
         BASE + "lora_r: 8\nlora_alpha: 16\n",
@@ -92,7 +90,6 @@ MISTAKES: dict[str, tuple[str, Said]] = {
             (8, "deepspeed: cannot be used with fsdp_config."),
         ],
     ),
-    "a dataset without type": (MODEL + "datasets:\n  - path: rows.jsonl\n", [(6, "datasets.0.type: type is missing.")]),
     "an unknown type": (
         BASE.replace("chat_template", "sharegtp"),
         [(7, "datasets.0.type: unknown type 'sharegtp'.")],
@@ -211,3 +208,16 @@ def test_an_unreadable_file_is_one_line(
 
 def test_there_are_many() -> None:
     assert len(MISTAKES) >= 30
+
+
+def test_a_dataset_without_type_is_found_by_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows may come tokenized, and have no type then; these are not."""
+    (tmp_path / "rows.jsonl").write_text('{"messages": []}\n', encoding="utf-8")
+    config = tmp_path / "c.yml"
+    config.write_text(MODEL + f"datasets:\n  - path: {tmp_path / 'rows.jsonl'}\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        main(["check", str(config)])
+    assert stop.value.code == 2
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "datasets" in text]
+    assert line.startswith(f"{config}:6: datasets.0.type: the rows have no column 'input_ids'")
+    assert line.endswith("Set type: without one, rows must be tokenized already.")

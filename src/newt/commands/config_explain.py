@@ -33,7 +33,14 @@ class Row(NamedTuple):
 @config_command("config-explain")
 @click.option("--only", multiple=True, metavar="KEY", help="Only this key (more of them: repeat it).")
 @click.option("--all", "everything", is_flag=True, help="Also keys whose default asks for nothing.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
 @assume_option
 def command(config: str, overrides: dict[str, Any], only: tuple[str, ...], **options: Any) -> None:
     """Show every key's value with the line, option or default that it comes from, and what is derived from them.

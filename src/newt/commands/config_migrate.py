@@ -121,7 +121,7 @@ def _rename(editor: _Editor) -> None:
 
 
 def _attention(editor: _Editor) -> None:
-    from newt.features.attention import FLAGS
+    from newt.config.attention import FLAGS
 
     values, text = editor.values, editor.document
     given = [flag for flag in values if flag in FLAGS]
@@ -214,8 +214,8 @@ def check_same(config: Path, text: str, migration: Migration) -> None:
 
 def _meaning(config: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved value of every key, in today's keys; relative paths play no part in it."""
+    from newt.config.attention import FLAGS
     from newt.config.load import load
-    from newt.features.attention import FLAGS
     from newt.registry import sections
     from newt.run import EntryType
 

@@ -9,7 +9,9 @@ import click
 
 
 @click.command("config-schema")
-@click.option("--format", "form", type=click.Choice(["json", "yaml"]), default="json", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["json", "yaml"]), default="json", show_default=True, help="How to print it."
+)
 @click.option("--field", help="Only this key (capitals do not matter).")
 def command(form: Literal["json", "yaml"], field: str | None) -> None:
     """Print the JSON schema of the config, for editors and for reading."""

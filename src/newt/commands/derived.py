@@ -97,6 +97,7 @@ def _why_precision(run: Run) -> str:
 
 def _steps(run: Run) -> Iterator[Derived]:
     steps = run.cfg[RunControl].max_steps
+    yield from _often(run)
     schedule = _find(run, Schedules)
     if schedule is None:
         return
@@ -110,6 +111,16 @@ def _steps(run: Run) -> Iterator[Derived]:
     if steps:
         shown = run.cfg[Cadence].logging_steps or min(max(int(0.005 * steps), 1), 10)
         yield Derived("logging steps", shown, "logging_steps, else 0.5 % of the steps between 1 and 10")
+
+
+def _often(run: Run) -> Iterator[Derived]:
+    """How often it is saved and evaluated, where that is said for an epoch and the steps follow from the data."""
+    cadence, epochs = run.cfg[Cadence], run.cfg[RunControl].num_epochs
+    for name, key in (("saved every", "saves_per_epoch"), ("evaluated every", "evals_per_epoch")):
+        number = getattr(cadence, key)
+        if number and not run.cfg[RunControl].max_steps:
+            rule = f"a share of all steps: 1 / ({key} {number} x num_epochs {epochs:g})"
+            yield Derived(name, 1 / (number * epochs), rule)
 
 
 def _find(run: Run, kind: type[Any]) -> Any:

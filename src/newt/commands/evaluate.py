@@ -44,15 +44,20 @@ def evaluate(run: Any, *, only: str | None = None, base: bool = False) -> dict[s
 
     from newt.commands.steps import prepare_data, trained_in
     from newt.models.generate import load_for_inference
+    from newt.support.errors import NewtError
     from newt.support.log import say
     from newt.training.evaluate import evaluate_rows
 
     tokenizer, datasets = prepare_data(run)
+    trained: Any = None if run.data_plan().stream else datasets.train
+    parts = (("training", trained), ("validation", datasets.eval))
+    if not any(rows is not None for name, rows in parts if only in (None, name)):
+        raise NewtError("there is nothing to evaluate: the training rows are streamed. Set test_datasets.")
     folder = None if base else trained_in(run)
     say(f"Evaluating {folder or 'the base model'}")
     model = load_for_inference(run.load_plan(), tokenizer, folder)
     metrics: dict[str, dict[str, float]] = {}
-    for name, rows in (("training", datasets.train), ("validation", datasets.eval)):
+    for name, rows in parts:
         if rows is None or only not in (None, name):
             continue
         loss, tokens = evaluate_rows(model, rows, run.train_plan(), run.data_plan(), tokenizer)

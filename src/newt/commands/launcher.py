@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -115,16 +116,44 @@ def relaunch(command: str, config: str, overrides: Mapping[str, Any], wish: Wish
     from newt.commands.shared import open_run
     from newt.config.remote import is_url
     from newt.support import env
+    from newt.support.log import warn
 
     meta = click.get_current_context().meta
     launcher, passed = choose(meta.get(PASSED, ()), **wish)
+    if env.launched():
+        avoid_peer_to_peer()
     if launcher == "python" or env.launched():
         return
+    if launcher == "accelerate" and (found := default_config()):
+        warn(f"accelerate also reads its default config {found}; what it says is not in your config file.")
     run = open_run(config, overrides, writes=writes)
     words = without_launcher(meta.get(WORDS, ()))
     if is_url(config):
         words = [str(run.cfg.source) if word == config else word for word in words]
     replace_process(compose(launcher, passed, command, words))
+
+
+def default_config() -> Path | None:
+    """The config file that ``accelerate launch`` reads when none is named, if there is one."""
+    from newt.support import env
+
+    home = Path(env.read("HF_HOME") or Path(env.read("XDG_CACHE_HOME") or "~/.cache") / "huggingface").expanduser()
+    files = (home / "accelerate" / f"default_config.{kind}" for kind in ("yaml", "yml", "json"))
+    return next((path for path in files if path.is_file()), None)
+
+
+def avoid_peer_to_peer() -> None:
+    """Switch off what GPUs of this kind cannot do, unless the user decided: direct transfers between them."""
+    from accelerate.utils import check_cuda_p2p_ib_support
+
+    from newt.support import env
+    from newt.support.log import warn
+
+    if env.read("NCCL_P2P_DISABLE") or env.read("NCCL_IB_DISABLE") or check_cuda_p2p_ib_support():
+        return
+    for name in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE"):
+        env.set_default(name, "1")
+    warn("These GPUs cannot exchange data directly: NCCL_P2P_DISABLE and NCCL_IB_DISABLE are set to 1.")
 
 
 def without_launcher(words: Sequence[str]) -> list[str]:

@@ -16,13 +16,15 @@ from newt.commands.options import config_command
 def command(config: str, overrides: dict[str, Any], lora_model_dir: Path | None, merged_dir: Path | None) -> None:
     """Merge the adapter into the base model, reload the result and compare it."""
     from newt.commands.shared import open_run
-    from newt.support.log import say
+    from newt.support.log import note, say
 
-    report = merge(open_run(config, overrides), adapter=lora_model_dir, target=merged_dir)
+    report = merge(open_run(config, overrides, data=False), adapter=lora_model_dir, target=merged_dir)
     say(
         f"Merged {report.merged} of {report.adapted} adapted weights. Largest difference between the merged model and "
         f"base + adapter: {report.max_difference:.2g} (allowed: {report.tolerance:.2g})"
     )
+    for line in report.notes:
+        note(line)
     say(f"The merged model is in {report.output_dir}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from newt.data.prepare import Datasets
+    from newt.data.streamed import StreamedDatasets
 
 FILE = "samples.json"
 LONGEST_ANSWER = 64
@@ -18,16 +19,18 @@ class Samples:
 
     Args:
         output_dir: where ``samples.json`` is kept; a resumed run finds its first answers there.
-        datasets: token rows; a row's prompt is everything before its first trained token.
+        datasets: gives examples; a row's prompt is everything before its first trained token.
         tokenizer: decodes prompts and references.
         count: how many prompts.
     """
 
-    def __init__(self, output_dir: Path, datasets: Datasets, tokenizer: Any, count: int) -> None:
+    def __init__(self, output_dir: Path, datasets: Datasets | StreamedDatasets, tokenizer: Any, count: int) -> None:
         self.path = output_dir / FILE
         self.tokenizer = tokenizer
-        rows = datasets.eval if datasets.eval is not None else datasets.train
-        self.prompts = [ids for ids in (_prompt(rows[n]) for n in range(min(4 * count, len(rows)))) if ids][:count]
+        from newt.training.prompts import first_prompt
+
+        rows = datasets.examples
+        self.prompts = [ids for ids in (first_prompt(rows[n]) for n in range(min(4 * count, len(rows)))) if ids][:count]
         if self.path.is_file():
             self.samples = json.loads(self.path.read_text(encoding="utf-8"))
         else:
@@ -51,14 +54,3 @@ class Samples:
     def _text(self, prompt: list[int], reference: list[int]) -> dict[str, str]:
         decode = self.tokenizer.decode
         return {"prompt": decode(prompt), "reference": decode(reference, skip_special_tokens=True)}
-
-
-def _prompt(row: dict[str, Any]) -> tuple[list[int], list[int]] | None:
-    labels = row["labels"].tolist()
-    trained = [position for position, label in enumerate(labels) if label != -100]
-    if not trained or trained[0] == 0:
-        return None
-    begin = trained[0]
-    end = next((position for position in range(begin, len(labels)) if labels[position] == -100), len(labels))
-    ids = row["input_ids"].tolist()
-    return ids[:begin], ids[begin:end]

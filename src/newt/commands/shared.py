@@ -29,6 +29,7 @@ def find_problems(
     facts: bool = True,
     writes: bool | None = False,
     assume: Mapping[str, Any] | None = None,
+    data: bool = True,
 ) -> tuple[Run | None, list[Problem]]:
     """Read a config and collect everything that is wrong with it, sorted by line. Torch-free.
 
@@ -39,6 +40,7 @@ def find_problems(
         writes: the command starts a new run, so ``output_dir`` must not hold another one; False: it would be said as a
             warning; None: the command needs the run that is there.
         assume: facts of another machine, which replace those of this one (see ``commands.assume``).
+        data: the command reads the datasets, so they must be there.
     """
     found = read(source)
     parts, problems = plugin_parts(found, overrides)
@@ -47,20 +49,26 @@ def find_problems(
     if loaded.config is None:
         return None, problems
     cfg = loaded.config
-    run = Run(cfg, look(cfg, assume) if facts else Facts(), parts)
+    run = Run(cfg, look(cfg, assume, data=data) if facts else Facts(), parts)
     known = {key for problem in problems for key in problem.keys}
-    later = [*run.problems(), *(outside(cfg, writes) if facts else ())]
+    later = [*run.problems(), *(outside(cfg, writes, data=data) if facts else ())]
     problems += [problem for problem in later if not known & set(_with_parents(problem.keys))]
     return run, sorted(dict.fromkeys(problems), key=_by_place)
 
 
-def open_run(source: Source, overrides: Overrides = (), *, writes: bool = False) -> Run:
+def open_run(source: Source, overrides: Overrides = (), *, writes: bool = False, data: bool = True) -> Run:
     """Read a config that must be right; print its warnings.
+
+    Args:
+        source: a YAML file, a folder with one, a web address, or a mapping.
+        overrides: dotted keys that replace those of the file.
+        writes: the command starts a new run.
+        data: the command reads the datasets.
 
     Raises:
         ConfigError: with all problems.
     """
-    run, problems = find_problems(source, overrides, writes=writes or None)
+    run, problems = find_problems(source, overrides, writes=writes or None, data=data)
     wrong = [problem for problem in problems if problem.kind != "warning"]
     if wrong or run is None:
         raise ConfigError(wrong)
@@ -84,34 +92,40 @@ def plugin_parts(found: ReadSource, overrides: Overrides) -> tuple[tuple[type[Fe
     return parts, [replace(problem, where=found.where(problem.keys[0])) for problem in problems]
 
 
-def look(cfg: Config, assume: Mapping[str, Any] | None = None) -> Facts:
+def look(cfg: Config, assume: Mapping[str, Any] | None = None, *, data: bool = True) -> Facts:
     """What is true of this machine (or of the one that is assumed), the base model and the datasets."""
     from newt.data.preflight import first_columns
     from newt.models.facts import gather
 
     columns = {}
-    for key, entry in _entries(cfg):
+    for key, entry in _entries(cfg) if data else ():
         found = first_columns(entry)
         if found is not None:
             columns[key] = tuple(found)
     return replace(gather(cfg), columns=columns, **(assume or {}))
 
 
-def outside(cfg: Config, writes: bool | None) -> Iterable[Problem]:
+def outside(cfg: Config, writes: bool | None, *, data: bool = True) -> Iterable[Problem]:
     """Problems of files and folders that the config names."""
     from newt.data.preflight import problems as data_problems
     from newt.models.facts import problems as model_problems
     from newt.training.outputs import problems as output_problems
 
     yield from model_problems(cfg)
-    for key, entry in _entries(cfg):
+    for key, entry in _entries(cfg) if data else ():
         yield from data_problems(entry, key, cfg)
     for problem in output_problems(cfg) if writes is not None else ():
         yield problem if writes else replace(problem, kind="warning")
 
 
 def _entries(cfg: Config) -> Iterable[tuple[str, Any]]:
-    for key, entries in (("datasets", cfg[Data].datasets), ("test_datasets", cfg[Data].test_datasets)):
+    texts = cfg.value("pretraining_dataset")
+    lists = (
+        ("datasets", cfg[Data].datasets),
+        ("pretraining_dataset", texts),
+        ("test_datasets", cfg[Data].test_datasets),
+    )
+    for key, entries in lists:
         for number, entry in enumerate(entries or ()):
             yield f"{key}.{number}", entry
 

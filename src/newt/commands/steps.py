@@ -12,14 +12,17 @@ from newt.run import Run
 
 if TYPE_CHECKING:
     from newt.data.prepare import Datasets
+    from newt.data.streamed import StreamedDatasets
 
 
 def open_tokenizer(run: Run) -> Any:
     """Load the tokenizer with the chat template that the run trains with, so that it is saved with the model."""
     from newt.data.template import resolve_template
-    from newt.models.tokenizer import load_tokenizer
+    from newt.models.tokenizer import load_tokenizer, uses_mistral_common
 
     tokenizer = load_tokenizer(run.cfg)
+    if uses_mistral_common(run.cfg):
+        return tokenizer  # it needs no template
     chat = [fmt.entry for fmt in (*run.formats, *run.eval_formats) if fmt.name == "chat_template"]
     if chat or run.cfg[Template].chat_template:
         tokenizer.chat_template = resolve_template((chat or [fmt.entry for fmt in run.formats])[0], run.cfg, tokenizer)
@@ -44,12 +47,16 @@ def say_examples(run: Run, debug: Debug) -> None:
 
 def prepare_data(
     run: Run, *, force: bool = False, explain: Callable[[str], None] | None = None
-) -> tuple[Any, Datasets]:
+) -> tuple[Any, Datasets | StreamedDatasets]:
     """Tokenizer and token rows of a run."""
     from newt.data.prepare import prepare
+    from newt.data.streamed import prepare_streamed
 
     tokenizer = open_tokenizer(run)
-    return tokenizer, prepare(run.data_plan(), tokenizer, force=force, explain=explain)
+    plan = run.data_plan()
+    if plan.stream:
+        return tokenizer, prepare_streamed(plan, tokenizer, force=force, explain=explain)
+    return tokenizer, prepare(plan, tokenizer, force=force, explain=explain)
 
 
 def trained_in(run: Run) -> Path | None:

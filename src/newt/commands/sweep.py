@@ -1,7 +1,8 @@
 """newt train CONFIG --sweep SWEEP.yml: every combination of some values, each trained in its own process.
 
 A sweep file maps keys to lists; the combinations are their cartesian product. The key ``_`` holds a list of
-mappings whose keys change together. The members run in a shuffled order that is always the same.
+mappings whose keys change together. The members are numbered in the order of the file, and run in a shuffled order
+that is always the same: a sweep that is stopped early has then seen something of everything.
 """
 
 from __future__ import annotations
@@ -140,8 +141,7 @@ def read_members(sweep: Path, root: Path, overrides: Mapping[str, Any]) -> list[
     if problems:
         raise ConfigError(problems)
     combinations = [tuple(one for choice in choices for one in choice) for choices in product(*axes)]
-    random.Random(SEED).shuffle(combinations)
-    return [
+    members = [
         Member(
             name := f"sweep{number:04d}",
             {key: value for key, value, _ in combination},
@@ -150,6 +150,8 @@ def read_members(sweep: Path, root: Path, overrides: Mapping[str, Any]) -> list[
         )
         for number, combination in enumerate(combinations, 1)
     ]
+    random.Random(SEED).shuffle(members)
+    return members
 
 
 def _axes(source: Source, problems: list[Problem]) -> Iterator[list[Choice]]:

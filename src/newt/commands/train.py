@@ -14,6 +14,7 @@ from newt.commands.launcher import launcher_options, relaunch
 from newt.commands.options import config_command, debug_options, split_options
 
 TOKENS = "tokens.json"
+LOG = "debug.log"
 EXPLAINED_ROWS = 12
 
 
@@ -76,49 +77,67 @@ def train(run: Any) -> TrainResult:
     Raises:
         NewtError: the data, the model or the checkpoint cannot be used; nothing was trained.
     """
-    from newt.commands.samples import FILE, Samples
-    from newt.commands.steps import prepare_data
-    from newt.config.core import RunControl
-    from newt.data.summary import render
-    from newt.models.load import load_model
-    from newt.models.save import save_final
-    from newt.report.html import write_report
-    from newt.support.log import note, say
-    from newt.training.fit import fit
-    from newt.training.resume import find_start
+    from newt.support.imports import no_collection
 
-    control = run.cfg[RunControl]
-    output_dir = Path(control.output_dir).expanduser()
+    with no_collection():
+        from newt.commands.samples import FILE, Samples
+        from newt.commands.steps import prepare_data
+        from newt.config.core import RunControl
+        from newt.data.summary import render
+        from newt.models.load import load_model
+        from newt.models.save import save_final
+        from newt.models.trained import keep_trained
+        from newt.report.html import write_report
+        from newt.support.log import mirrored, note, say
+        from newt.training.callbacks.base import run_ended
+        from newt.training.fit import fit
+        from newt.training.outputs import room_needed
+        from newt.training.resume import find_start
+
+    output_dir = Path(run.cfg[RunControl].output_dir).expanduser()
     start = find_start(run.cfg)
 
     tokenizer, datasets = prepare_data(run)
     say(render(datasets.summary))
 
     loaded = load_model(run.load_plan(), tokenizer)
-    for line in loaded.notes:
+    for line in (*loaded.notes, keep_trained(loaded.model, output_dir)):
         note(line)
     note(f"Training {loaded.trainable:,} of {loaded.total:,} parameters ({loaded.trainable / loaded.total:.2%})")
 
     trainer = run.method.trainer(run.train_plan(), run.data_plan(), loaded, datasets)
     if start.checkpoint is None:
         (output_dir / FILE).unlink(missing_ok=True)
-    samples = Samples(output_dir, datasets, tokenizer, control.report_samples)
+    samples = Samples(output_dir, datasets, tokenizer, run.cfg[RunControl].report_samples)
     samples.answer(trainer.model, "before")
     _store_tokens(run, tokenizer, output_dir)
 
-    outcome = fit(trainer, run.cfg, start, datasets)
-    if outcome.stopped_by is None:
-        save_final(trainer.model, tokenizer, output_dir, run.cfg)
-        samples.answer(trainer.model, "after")
+    with run_ended(trainer) as trained, mirrored(output_dir / LOG, _config_text(run.cfg)):
+        outcome = fit(trainer, run.cfg, start, datasets)
+        if outcome.stopped_by is None:
+            with room_needed(output_dir):
+                save_final(trainer.model, tokenizer, output_dir, run.cfg)
+            samples.answer(trainer.model, "after")
+            trained(output_dir)
+        if run.data_plan().stream:
+            say(render(datasets.summary))
+        report = write_report(output_dir)
     return TrainResult(
         output_dir,
         outcome.global_step,
         outcome.train_loss,
         outcome.metrics,
         outcome.before,
-        write_report(output_dir),
+        report,
         outcome.stopped_by,
     )
+
+
+def _config_text(cfg: Any) -> str:
+    """The resolved config for the log, sorted, without secrets."""
+    from newt.config.secrets import redacted
+
+    return "config: " + json.dumps(redacted(cfg.to_dict()), sort_keys=True, default=str)
 
 
 def _say_idle_gpus(run: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, SerializeAsAny
 
+from newt.config.accelerator import Accelerator
 from newt.config.entries import Dataset as Dataset
 from newt.config.plugins import Plugins
 from newt.config.rl import Objective as Objective
@@ -70,8 +71,6 @@ class Model(Section):
 class Template(Section):
     """How conversations become text."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"default_system_message"})
-
     chat_template: str | None = None
     """``tokenizer_default``, ``jinja`` (with ``chat_template_jinja``), or the name of a built-in template."""
     chat_template_jinja: str | None = None
@@ -98,13 +97,6 @@ class Template(Section):
 class Data(Section):
     """Which rows are trained and evaluated."""
 
-    coming: ClassVar[frozenset[str]] = frozenset(
-        {
-            "dataset_exact_deduplication", "dataset_shard_num", "dataset_shard_idx", "dataset_keep_in_memory",
-            "num_dataset_shards_to_save", "skip_prepare_dataset",
-        }
-    )  # fmt: skip
-
     datasets: tuple[SerializeAsAny[Dataset], ...] | None = Field(default=None, min_length=1)
     """Training data, one entry for each source."""
     test_datasets: tuple[SerializeAsAny[Dataset], ...] | None = Field(default=None, min_length=1)
@@ -113,6 +105,8 @@ class Data(Section):
     """Part of the training data kept for evaluation: a share below 1, or a number of rows."""
     train_on_inputs: bool = False
     """Also train on prompts and user turns."""
+    split_special_tokens: bool = False
+    """Special tokens in the text of rows are plain text. Those that the chat template writes stay special."""
     dataset_prepared_path: str | None = None
     """Where tokenized data is kept between runs. Default: last_run_prepared, written but not reused."""
     dataset_num_proc: PositiveInt | None = None
@@ -121,22 +115,25 @@ class Data(Section):
     """Shuffle the rows (with ``seed``) after all datasets were joined."""
     shuffle_before_merging_datasets: bool = False
     """Shuffle each dataset before they are joined."""
+    weight_by: Literal["rows", "tokens"] | None = None
+    """What the ``weight`` of the datasets means: their parts of the rows, or of the tokens, of an epoch, which stays as
+    long as it is. Default: how often each row is used."""
     excess_length_strategy: Literal["drop", "truncate", "raise"] = "drop"
     """What happens to a row longer than ``sequence_len``."""
     min_sample_len: NonNegativeInt = 2
     """Rows with fewer tokens are dropped."""
     dataset_exact_deduplication: bool = False
-    """Keep only the first of rows that are equal."""
+    """Keep only the first of rows that are equal, and do not train on rows that are evaluated."""
     dataset_shard_num: PositiveInt | None = None
     """Cut the joined datasets into this many parts and train one of them."""
     dataset_shard_idx: NonNegativeInt | None = None
     """Number of that part."""
     dataset_keep_in_memory: bool = False
-    """Keep datasets in memory instead of mapping files."""
+    """Read prepared data into memory instead of mapping their files."""
     num_dataset_shards_to_save: PositiveInt | None = None
-    """Files that prepared data are written to."""
+    """Arrow files that prepared data are written to, with about the same number of rows each. Default: one."""
     skip_prepare_dataset: bool = False
-    """Give rows to the collator as they are."""
+    """The rows are tokenized already and are used as they are: none is dropped or cut, whatever its length."""
 
     def check(self, cfg: Config) -> Iterable[Problem]:
         """There must be training data, and one way to get evaluation data."""
@@ -146,9 +143,8 @@ class Data(Section):
                 yield cfg.problem(f"datasets.{number}", f"stands twice: {effect}.", "Remove one.", kind="warning")
         if self.val_set_size > 1 and self.val_set_size % 1:
             yield cfg.problem("val_set_size", "must be a share below 1, or a whole number of rows.")
-        if self.dataset_exact_deduplication and self.skip_prepare_dataset:
-            keys = ("dataset_exact_deduplication", "skip_prepare_dataset")
-            yield cfg.problem(keys, "cannot be used with skip_prepare_dataset.", "Remove one.")
+        if self.skip_prepare_dataset:
+            yield from self._as_they_are(cfg)
         for key, other in (("dataset_shard_num", "dataset_shard_idx"), ("dataset_shard_idx", "dataset_shard_num")):
             if getattr(self, key) is not None and getattr(self, other) is None:
                 yield cfg.problem(key, f"needs {other}.", "Set both, or remove it.")
@@ -158,6 +154,17 @@ class Data(Section):
             yield cfg.problem("datasets", "is missing.", "Add the training data: a list with path and type.")
         if self.val_set_size and self.test_datasets:
             yield cfg.problem(("val_set_size", "test_datasets"), "cannot be used with test_datasets.", "Remove one.")
+
+    def _as_they_are(self, cfg: Config) -> Iterable[Problem]:
+        """What asks for a preparation of the rows."""
+        if self.dataset_exact_deduplication:
+            keys = ("dataset_exact_deduplication", "skip_prepare_dataset")
+            yield cfg.problem(keys, "cannot be used with skip_prepare_dataset.", "Remove one.")
+        for name, entries in (("datasets", self.datasets), ("test_datasets", self.test_datasets)):
+            for number, entry in enumerate(entries or () if not cfg.value("processor_type") else ()):
+                if entry.type not in (None, "", "pretokenized"):
+                    message = "skip_prepare_dataset takes rows that are tokenized already."
+                    yield cfg.problem(f"{name}.{number}.type", message, "Leave type empty, or prepare the rows.")
 
     @property
     def has_eval(self) -> bool:
@@ -337,27 +344,6 @@ def _one_way(
         )
 
 
-class Accelerator(Section):
-    """``accelerator_config``: how processes share batches."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
-
-    split_batches: bool | None = None
-    """Split each batch over the processes."""
-    dispatch_batches: bool | None = None
-    """Read batches in the first process and send them to the others."""
-    even_batches: bool = True
-    """Give every process equally many batches."""
-    use_seedable_sampler: bool = True
-    """The order of rows depends on the seed alone."""
-    non_blocking: bool = False
-    """Copy batches to the device while it computes."""
-    gradient_accumulation_kwargs: dict[str, Any] | None = None
-    """Arguments of accelerate's gradient accumulation."""
-    use_configured_state: bool = False
-    """Use a state of accelerate that exists already."""
-
-
 class Loader(Section):
     """How batches reach the device."""
 
@@ -373,6 +359,11 @@ class Loader(Section):
     """Batches that a worker prepares ahead."""
     dataloader_drop_last: bool = False
     """Drop the last, smaller batch of an epoch."""
+
+    def check(self, cfg: Config) -> Iterable[Problem]:
+        """What ``accelerator_config`` asks for."""
+        if self.accelerator_config is not None:
+            yield from self.accelerator_config.problems(cfg)
 
 
 SECTIONS: tuple[type[Section], ...] = (Model, Template, Data, Objective, Batch, RunControl, Plugins, Cadence, Loader)

@@ -15,12 +15,11 @@ Turns = Literal["all", "turn", "last", "none"]
 class Dataset(Section):
     """One entry of ``datasets`` or ``test_datasets``: where the rows come from. Formats add their own keys."""
 
-    coming: ClassVar[frozenset[str]] = frozenset(
-        {"shards", "shards_idx", "preprocess_shards", "storage_options", "weight"}
-    )
+    reads_path: ClassVar[bool] = True  # False: the format makes its rows itself
 
     path: str = Field()
-    """A file, a folder, a saved dataset, or a dataset id on the Hub."""
+    """A file, a folder, a saved dataset, an address (https://, s3://, gs://, az://, oci://), or a dataset id on the
+    Hub."""
     type: str | dict[str, Any] | None = None
     """Layout of the rows: the name of a format."""
     name: str | tuple[str, ...] | None = None
@@ -29,8 +28,8 @@ class Dataset(Section):
     """Split, with an optional slice: ``train[:500]``, ``train[10%:20%]``. Default: train (test for test_datasets)."""
     revision: str | None = None
     """Branch, tag or commit of a Hub dataset."""
-    data_files: str | tuple[str, ...] | None = None
-    """Files below ``path``."""
+    data_files: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] | None = None
+    """Files below ``path``: a name, a pattern, a list of them, or split -> files."""
     ds_type: Literal["json", "csv", "parquet", "arrow", "text"] | None = None
     """File type, when the file name does not tell."""
     trust_remote_code: bool = False
@@ -40,11 +39,12 @@ class Dataset(Section):
     shards_idx: NonNegativeInt | None = None
     """Number of the part that ``shards`` takes. Default 0."""
     preprocess_shards: PositiveInt | None = None
-    """Tokenize in this many pieces, one after the other, to need less memory. All rows are kept."""
+    """Accepted for compatibility: rows are always tokenized in small pieces. All rows are kept, in their order."""
     storage_options: dict[str, Any] | None = None
     """Arguments of the file system of a cloud address, such as ``anon: true``."""
     weight: float | None = Field(default=None, gt=0)
-    """How often each row is drawn in an epoch: 2 doubles the dataset, 0.5 takes half of it. Default 1."""
+    """How often each row is used in an epoch: 2 doubles the dataset, 0.5 takes a random half of it. Default 1. With
+    ``weight_by``: the dataset's part of the mix, in proportion to the other weights."""
 
     def check_entry(self, cfg: Config, key: str) -> Iterable[Problem]:
         """Rules between the keys of one entry.
@@ -53,12 +53,14 @@ class Dataset(Section):
             cfg: the config that holds the entry.
             key: where the entry stands, such as ``datasets.0``.
         """
-        if isinstance(self.name, tuple):
-            message = "a list of names is known, but Newt does not support it yet."
-            yield cfg.problem(f"{key}.name", message, "Write one entry for each name.", kind="unsupported")
+        if isinstance(self.name, tuple):  # others were expanded when the config was read
+            yield cfg.problem(f"{key}.name", "is an empty list.", "Name a configuration, or remove it.")
         if self.shards and self.preprocess_shards:
             keys = (f"{key}.preprocess_shards", f"{key}.shards")
             yield cfg.problem(keys, "cannot be used with shards.", "Remove one.")
+        if self.weight is not None and key.startswith("test_datasets"):
+            message = "has no effect: every evaluation row is evaluated once."
+            yield cfg.problem(f"{key}.weight", message, "Remove it.")
         if self.shards_idx is not None and not self.shards:
             yield cfg.problem(f"{key}.shards_idx", "has no effect: shards is not set.", "Set shards, or remove it.")
         elif self.shards and (self.shards_idx or 0) >= self.shards:

@@ -13,10 +13,11 @@ from pydantic import ValidationError, create_model
 
 from newt.config import messages
 from newt.config.core import Dataset
+from newt.config.expand import expand_names
 from newt.config.names import Names
 from newt.config.overrides import apply, parse
 from newt.config.pending import ON_BY_DEFAULT, PENDING, PENDING_ENTRY
-from newt.config.rename import NESTED_RENAMED, REMOVED, RENAMED
+from newt.config.rename import REMOVED, rename, todays_name
 from newt.config.section import Config, Problem, ProblemKind, Section, Where
 from newt.config.source import Source, join, read
 
@@ -114,12 +115,12 @@ class _Reader:
         self.given: set[str] = set()
         self.spoken: set[str] = set()
         self.reread: set[str] = set()
-        self.written: dict[str, str] = {}
+        self.written = rename(found, self.owned)
 
     def read(self, overrides: Mapping[str, Any] | Sequence[str]) -> Loaded:
-        """Rename, override, then read section by section."""
-        self.rename()
+        """Override, then read section by section."""
         self.override(overrides)
+        expand_names(self.found, ENTRY_LISTS)
         kept = self.top_level()
         alone = kept.get("pretraining_dataset")
         if isinstance(alone, str | dict):
@@ -147,62 +148,12 @@ class _Reader:
         keys = (join(older, *key[1:]), dotted) if older else (dotted,)
         self.found.problems.append(Problem(keys, message, hint, self.found.where(dotted), kind))
 
-    def rename(self) -> None:
-        """Give the file's older spellings today's names."""
-        for old in [old for old in self.values if old in RENAMED and old not in self.owned]:
-            rule, value = RENAMED[old], self.values.pop(old)
-            if value is None:
-                continue
-            place = self.found.where(old)
-            if rule.deprecated and rule.new in self.owned:
-                message = f"is now called {rule.new}."
-                self.found.problems.append(Problem((old,), message, where=place, kind="warning"))
-            present = self.values.get(rule.new)
-            if present is not None:
-                if present != value:
-                    self.found.problems.append(rule.conflict(old, place))
-                continue
-            self.values[rule.new] = value
-            self.written[rule.new] = old
-            self.move(old, rule.new)
-        for block in NESTED_RENAMED:
-            if block in self.owned and isinstance(self.values.get(block), dict):
-                self.rename_in(block, self.values[block])
-
-    def rename_in(self, block: str, values: dict[Any, Any]) -> None:
-        """Give older spellings in a block today's names."""
-        for old in [old for old in values if old in NESTED_RENAMED[block]]:
-            rule, value = NESTED_RENAMED[block][old], values.pop(old)
-            if value is None:
-                continue
-            place = self.found.where(join(block, old))
-            if rule.deprecated:
-                message = f"is now called {rule.new}."
-                self.found.problems.append(Problem((join(block, old),), message, where=place, kind="warning"))
-            present = values.get(rule.new)
-            if present is None:
-                values[rule.new] = value
-                self.move(join(block, old), join(block, rule.new))
-            elif present != value:
-                message = f"is another name of {rule.new}, which has another value."
-                keys = (join(block, old), join(block, rule.new))
-                self.found.problems.append(Problem(keys, message, "Keep one of them.", place))
-
-    def move(self, old: str, new: str) -> None:
-        """Let the places and texts of a key follow its new name."""
-        tables: tuple[dict[str, Any], ...] = (self.found.places, self.found.texts)
-        for table in tables:
-            for name in [name for name in table if name == old or name.startswith(old + ".")]:
-                table[new + name.removeprefix(old)] = table.pop(name)
-
     def override(self, overrides: Mapping[str, Any] | Sequence[str]) -> None:
         """Put the overrides over the file's values; a strict file takes none that it lacks."""
         strict = self.values.get("strict") is True
         wanted = []
         for one in parse(overrides):
-            first = one.parts[0]
-            if first in RENAMED and first not in self.owned:
-                one = replace(one, parts=(RENAMED[first].new, *one.parts[1:]))
+            one = replace(one, parts=todays_name(one.parts, self.owned))
             if strict and one.parts != ("debug",) and not self.has(one.parts):
                 message = "is ignored: the file is strict and does not have this key."
                 key = join(*one.parts)

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from newt.config.secrets import is_secret
+
 Path = tuple[str | int, ...]
 """A dotted key in parts: ("datasets", 0, "path")."""
 
@@ -74,10 +76,10 @@ def explain(errors: Iterable[Mapping[str, Any]], values: Mapping[str, Any]) -> d
     # A union complains about the value itself for every member that does not fit; the deepest complaint is of
     # the member that the user meant.
     inner = {path[:n] for path in grouped for n in range(1, len(path))}
-    return {path: _sentence(several) for path, several in grouped.items() if path not in inner}
+    return {path: _sentence(several, path) for path, several in grouped.items() if path not in inner}
 
 
-def _sentence(errors: Sequence[Mapping[str, Any]]) -> str:
+def _sentence(errors: Sequence[Mapping[str, Any]], path: Path) -> str:
     own = [str(error["msg"]) for error in errors if error["type"] in ("value_error", "assertion_error")]
     if own:
         return re.sub(r"^(Value error|Assertion failed), ", "", own[0])
@@ -89,7 +91,8 @@ def _sentence(errors: Sequence[Mapping[str, Any]]) -> str:
         message = str(errors[0]["msg"])
         return message[:1].lower() + message[1:] + "."
     near = nearest(value, wanted) if isinstance(value, str) else None
-    return f"must be {_either(wanted)}, got {show(value)}." + (f" Did you mean {near}?" if near else "")
+    got = "" if any(is_secret(str(key)) for key in path) else f", got {show(value)}"
+    return f"must be {_either(wanted)}{got}." + (f" Did you mean {near}?" if near else "")
 
 
 def _either(options: Sequence[str]) -> str:

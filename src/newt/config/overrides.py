@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from newt.config.section import Problem, Where
+from newt.config.section import Problem, Where, flag_of
 from newt.config.source import Source, join, read_value
 
 _INT = re.compile(r"[-+]?[0-9]+(_[0-9]+)*$")
@@ -41,7 +41,7 @@ def parse(overrides: Mapping[str, Any] | Sequence[str]) -> Iterator[Override]:
         key = str(name).lstrip("-").replace("-", "_").replace("__", ".")
         parts = tuple(part for part in key.split(".") if part)
         if parts:
-            yield Override(parts, value, "--" + ".".join(parts).replace("_", "-"))
+            yield Override(parts, value, flag_of(".".join(parts)))
 
 
 def _split(text: str) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ KNOWN = (
 FOREIGN = "axolotl."
 """Paths below this are the field's own names, never modules that could be imported here."""
 
-BUILT: frozenset[str] = frozenset()
+BUILT: frozenset[str] = frozenset({"GrokfastPlugin", "SwanLabPlugin"})
 """Those whose Part is built."""
 
 

@@ -50,13 +50,10 @@ def download(url: str) -> Path:
 def _fetch(url: str) -> bytes:
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
-    from urllib.request import Request, build_opener
 
-    _check_scheme(url)
-    opener = build_opener(_redirects())
+    check_scheme(url)
     try:
-        request = Request(url, headers={"User-Agent": "newt", "Accept": "application/yaml, text/plain, */*"})
-        with opener.open(request, timeout=TIMEOUT) as answer:
+        with answer_of(url, "application/yaml, text/plain, */*") as answer:
             return _read(answer)
     except HTTPError as error:
         raise DownloadError(f"cannot be downloaded: the server answered {error.code} {error.reason}.") from error
@@ -87,12 +84,30 @@ def _read(answer: Any) -> bytes:
     return body
 
 
-def _check_scheme(url: str) -> None:
+def check_scheme(url: str) -> None:
+    """Refuse an address that is not https (http only on this machine).
+
+    Raises:
+        DownloadError: without the address.
+    """
     parts = urlsplit(url)
     if parts.scheme.lower() == "http" and parts.hostname not in LOOPBACK:
         raise DownloadError("is not encrypted, so anybody on the way could change it. Use https.")
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
         raise DownloadError("is not a web address that can be read. Use https.")
+
+
+def answer_of(url: str, accept: str = "*/*") -> Any:
+    """Open a web address for reading; redirects go only to addresses that could have been given directly.
+
+    Raises:
+        OSError: there is no answer within 30 seconds, or the server refuses.
+        DownloadError: a redirect to an address that is not encrypted.
+    """
+    from urllib.request import Request, build_opener
+
+    request = Request(url, headers={"User-Agent": "newt", "Accept": accept})
+    return build_opener(_redirects()).open(request, timeout=TIMEOUT)
 
 
 def _redirects() -> Any:
@@ -102,7 +117,7 @@ def _redirects() -> Any:
         """Follows a redirect only to an address that could have been given directly."""
 
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            _check_scheme(newurl)
+            check_scheme(newurl)
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     return Redirects()

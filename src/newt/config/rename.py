@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from newt.config.section import Problem, Where
+from newt.config.source import Source, join
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,70 @@ MISTAKEN: Mapping[str, str] = {
     "target_modules": "lora_target_modules",
 }
 """A name from other tools, too far from ours for a comparison of letters -> ours."""
+
+
+def todays_name(parts: tuple[str, ...], owned: Container[str]) -> tuple[str, ...]:
+    """A dotted key in parts with today's names in it.
+
+    Args:
+        parts: ("fsdp_config", "fsdp_offload_params").
+        owned: keys that sections own; they are never renamed.
+    """
+    first, *rest = parts
+    if first in RENAMED and first not in owned:
+        first = RENAMED[first].new
+    if rest and rest[0] in NESTED_RENAMED.get(first, {}):
+        rest[0] = NESTED_RENAMED[first][rest[0]].new
+    return (first, *rest)
+
+
+def rename(found: Source, owned: Container[str]) -> dict[str, str]:
+    """Give a file's older spellings today's names, with the warnings and conflicts that this brings.
+
+    Args:
+        found: the file; changed in place.
+        owned: keys that sections own.
+
+    Returns:
+        Today's name -> the older spelling that the user wrote, for top-level keys.
+    """
+    values, written = found.values or {}, {}
+    for old in [old for old in values if old in RENAMED and old not in owned]:
+        rule, value = RENAMED[old], values.pop(old)
+        if value is None:
+            continue
+        place = found.where(old)
+        if rule.deprecated and rule.new in owned:
+            message = f"is now called {rule.new}."
+            found.problems.append(Problem((old,), message, where=place, kind="warning"))
+        present = values.get(rule.new)
+        if present is not None:
+            if present != value:
+                found.problems.append(rule.conflict(old, place))
+            continue
+        values[rule.new] = value
+        written[rule.new] = old
+        found.move(old, rule.new)
+    for block in NESTED_RENAMED:
+        if block in owned and isinstance(values.get(block), dict):
+            _rename_in(block, values[block], found)
+    return written
+
+
+def _rename_in(block: str, values: dict[Any, Any], found: Source) -> None:
+    for old in [old for old in values if old in NESTED_RENAMED[block]]:
+        rule, value = NESTED_RENAMED[block][old], values.pop(old)
+        if value is None:
+            continue
+        place = found.where(join(block, old))
+        if rule.deprecated:
+            message = f"is now called {rule.new}."
+            found.problems.append(Problem((join(block, old),), message, where=place, kind="warning"))
+        present = values.get(rule.new)
+        if present is None:
+            values[rule.new] = value
+            found.move(join(block, old), join(block, rule.new))
+        elif present != value:
+            message = f"is another name of {rule.new}, which has another value."
+            keys = (join(block, old), join(block, rule.new))
+            found.problems.append(Problem(keys, message, "Keep one of them.", place))

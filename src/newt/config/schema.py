@@ -11,7 +11,7 @@ from typing import Any
 
 from newt.config.core import Dataset
 from newt.config.load import ENTRY_LISTS, nested_sections
-from newt.config.rename import RENAMED
+from newt.config.rename import NESTED_RENAMED, RENAMED
 from newt.config.section import Section
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -76,6 +76,10 @@ def json_schema(sections: Sequence[type[Section]], entry_types: Mapping[str, typ
         if rule.new in properties and old not in properties:
             same = {**properties[rule.new], "description": f"Another spelling of {rule.new}."}
             properties[old] = {**same, "deprecated": True} if rule.deprecated else same
+    for key in NESTED_RENAMED:
+        owner = next((section for section in top if key in section.model_fields), None)
+        for inner in nested_sections(owner.model_fields[key].annotation) if owner else ():
+            _older_spellings(key, defs[names[inner]])
     required = [key for section in top for key in defs[names[section]].get("required", ())]
     for section in top:
         del defs[names[section]]
@@ -113,15 +117,36 @@ def _describe(schema: dict[str, Any], section: type[Section]) -> None:
             field["description"] = docs[key]
         if not section.model_fields[key].is_required():
             field.setdefault("default", None)
+            _allow_null(field)
     schema.pop("description", None)
     if section.__doc__:
         schema["description"] = inspect.cleandoc(section.__doc__)
 
 
+def _allow_null(field: dict[str, Any]) -> None:
+    """``key:`` without a value is the same as no key."""
+    if "anyOf" in field:
+        field["anyOf"] += [] if {"type": "null"} in field["anyOf"] else [{"type": "null"}]
+    elif "$ref" in field:
+        field["anyOf"] = [{"$ref": field.pop("$ref")}, {"type": "null"}]
+    elif isinstance(field.get("type"), str):
+        field["type"] = [field["type"], "null"]
+        if "enum" in field:
+            field["enum"] = [*field["enum"], None]
+
+
+def _older_spellings(block: str, definition: dict[str, Any]) -> None:
+    """Also accept the older names of the keys in a block."""
+    known = definition["properties"]
+    for old, rule in NESTED_RENAMED.get(block, {}).items():
+        if rule.new in known and old not in known:
+            known[old] = {**known[rule.new], "description": f"Another spelling of {rule.new}.", "deprecated": True}
+
+
 def _list_entries(field: dict[str, Any], refs: Sequence[str]) -> None:
     """An entry has the keys of one of the formats."""
     for option in field.get("anyOf", [field]):
-        if option.get("type") == "array":
+        if "array" in option.get("type", ()):
             option["items"] = {"anyOf": [{"$ref": ref} for ref in refs]}
 
 

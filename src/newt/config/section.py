@@ -9,9 +9,14 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from newt.support.errors import NewtError
+from newt.support.errors import NewtError, UnsupportedError
 
 ProblemKind = Literal["invalid", "unsupported", "warning"]
+
+
+def flag_of(key: str) -> str:
+    """How a dotted key is written on the command line: ``--lora-r``."""
+    return "--" + key.replace("_", "-")
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +49,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        key = f"{self.keys[0]}: " if self.keys else ""
+        said = self.where and self.keys and self.where.file == flag_of(self.keys[0])
+        key = f"{self.keys[0]}: " if self.keys and not said else ""
         text = f"{place}{key}{self.message}" + (f" {self.hint}" if self.hint else "")
         return " ".join(text.splitlines())
 
@@ -54,6 +60,8 @@ class ConfigError(NewtError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
+        if self.problems and all(problem.kind == "unsupported" for problem in self.problems):
+            self.exit_code = UnsupportedError.exit_code
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -76,6 +76,13 @@ class Source:
             for name in [name for name in table if name == key or name.startswith(key + ".")]:
                 del table[name]
 
+    def move(self, old: str, new: str) -> None:
+        """Let the places and texts of a key follow its new name."""
+        tables: tuple[dict[str, Any], ...] = (self.places, self.texts)
+        for table in tables:
+            for name in [name for name in table if name == old or name.startswith(old + ".")]:
+                table[new + name.removeprefix(old)] = table.pop(name)
+
 
 def join(*parts: Any) -> str:
     """Join the parts of a dotted key; an empty first part is the top level."""
@@ -124,10 +131,15 @@ class _UnreadableError(Exception):
     """The source cannot be read; the message says why."""
 
 
+def configs_in(folder: Path) -> list[Path]:
+    """The YAML files of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in (".yml", ".yaml") and path.is_file())
+
+
 def _find(path: Path) -> Path:
     try:
         if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml") and p.is_file())
+            files = configs_in(path)
             if len(files) == 1:
                 return files[0]
             if files:
