@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: docs/config-reference.md and docs/coverage.md.
+"""Write the pages that are made from the code: docs/config-reference.md, docs/coverage.md and docs/cli.md.
 
 ``--check`` writes nothing and fails when a page is not what the code says.
 """
@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import click
+
+from newt.commands import options
+from newt.commands.families import page
+from newt.commands.table import COMMANDS, TO_COME
 from newt.config.core import SECTIONS, Dataset
 from newt.config.load import nested_sections
 from newt.config.rename import RENAMED
@@ -26,7 +32,12 @@ def main() -> int:
     """Write or compare the pages; the exit code says whether they were right."""
     check = "--check" in sys.argv
     stale = []
-    for name, text in {"config-reference.md": reference(), "coverage.md": coverage()}.items():
+    for name, text in {
+        "config-reference.md": reference(),
+        "coverage.md": coverage(),
+        "cli.md": cli(),
+        "families.md": page(),
+    }.items():
         path = DOCS / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
@@ -138,8 +149,56 @@ def coverage() -> str:
         if coming:
             keys = ", ".join(f"`{key}`" for key in coming)
             lines += [f"- **{_heading(section)}**: {keys}"]
-    lines += ["", f"{built} of {total} keys work."]
+    lines += ["", f"{built} of {total} keys work.", ""]
+    lines += ["## Commands and options", "", "They are refused in the same way, with exit code 3.", ""]
+    lines += [f"- `newt {name}`: {what}" for name, what in TO_COME.items()]
+    lines += [f"- `--{name}`: {what}" for name, what in options.TO_COME.items()]
     return "\n".join(lines) + "\n"
+
+
+def cli() -> str:
+    """Every command with its arguments and options."""
+    lines = [NOTICE, "# Commands", ""]
+    lines += [
+        "`newt COMMAND --help` prints the same. A command that takes CONFIG (a YAML file, a folder with one, or an",
+        "`https://` address) also takes any key of it as an option: `--lora-r 8`, `--lora_r=8`, `--no-sample-packing`,",
+        "`--datasets.0.split train`, `--trl.beta 0.1`. With `strict: true` in the file, only keys that it has.",
+        "",
+        "Exit codes: 0 done; 2 something is wrong, and nothing was started; 3 all that is wrong is that Newt does not",
+        "support something yet; 130 and 143 stopped by Ctrl+C and SIGTERM.",
+        "",
+    ]
+    for name, entry in COMMANDS.items():
+        lines += _command(name, import_module(f"newt.commands.{entry.module}").command)
+    lines += ["## Options that others have", ""]
+    lines += ["| option | answer |", "|---|---|"]
+    lines += [f"| `--{name.replace('_', '-')}` | not needed: {why} |" for name, why in options.GONE.items()]
+    lines += [f"| `--{name}` | not supported yet: {what} |" for name, what in options.TO_COME.items()]
+    lines += [f"| `newt {name}` | not supported yet: {what} |" for name, what in TO_COME.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _command(name: str, command: click.Command) -> Iterator[str]:
+    arguments = [one for one in command.params if isinstance(one, click.Argument) and one.name != "arguments"]
+    usage = " ".join(["newt", name, *(one.make_metavar(click.Context(command)) for one in arguments)])
+    yield from (f"## newt {name}", "", f"`{usage}`", "", _paragraphs(command.help or ""), "")
+    shown = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+    if shown:
+        yield from ("| option | meaning |", "|---|---|")
+        for option in shown:
+            names = " / ".join([*option.opts, *option.secondary_opts])
+            wanted = option.make_metavar(click.Context(command)).replace(" RANGE", "")
+            takes = "" if option.is_flag else f" {_WANTED.get(wanted, wanted)}"
+            default = f" Default: {option.default}." if option.show_default and not option.is_flag else ""
+            yield f"| `{_cell(names + takes)}` | {_cell((option.help or '') + default)} |"
+        yield ""
+
+
+_WANTED = {"INTEGER": "N", "FLOAT": "X", "TEXT": "TEXT"}
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _all_sections() -> list[type[Section]]:

@@ -1,11 +1,10 @@
-"""Command R7B and A."""
+"""Command R, R7B and A."""
 
 from newt.extend import Family
 
 
 class Cohere(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """Attention and MLP read the same input; embedding and output layer are one weight, and logits are scaled."""
 
     name = "cohere"
-    model_types = ("cohere2",)
-    isolates_packed = True
+    model_types = ("cohere", "cohere2")

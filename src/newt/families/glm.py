@@ -4,8 +4,7 @@ from newt.extend import Family
 
 
 class Glm(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """Half of each head is rotated. GLM 4.5 is a mixture of experts whose router balances itself by a bias."""
 
     name = "glm"
-    model_types = ("glm4",)
-    isolates_packed = True
+    model_types = ("glm", "glm4", "glm4_moe")

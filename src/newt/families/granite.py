@@ -1,11 +1,13 @@
-"""Granite (dense)."""
+"""Granite."""
 
 from newt.extend import Family
 
 
 class Granite(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """Embeddings, attention, residuals and logits are scaled by factors of the config.
+
+    Granite 4 is a hybrid: models without Mamba layers are packed with an explicit mask, the others are not packed.
+    """
 
     name = "granite"
-    model_types = ("granite",)
-    isolates_packed = True
+    model_types = ("granite", "granitemoe", "granitemoeshared", "granitemoehybrid")

@@ -1,11 +1,14 @@
-"""Llama and the many models that share its code."""
+"""Llama and the models that share its code."""
 
 from newt.extend import Family
 
 
 class Llama(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """Dense decoders; Llama 4 adds experts and, in three of four layers, attention to chunks of the text.
+
+    Samples of a packed row stay apart through position_ids. Llama 4 tells its chunks to sdpa, eager and flex attention
+    by a mask, which flash attention does not read: packing is refused with it.
+    """
 
     name = "llama"
-    model_types = ("llama",)
-    isolates_packed = True
+    model_types = ("llama", "llama4", "llama4_text")

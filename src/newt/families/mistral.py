@@ -4,8 +4,10 @@ from newt.extend import Family
 
 
 class Mistral(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """Dense decoders, some with a sliding window, which restarts with each sample of a packed row.
+
+    The chat templates are those of mistral-common; see ``tokenizer_use_mistral_common``.
+    """
 
     name = "mistral"
-    model_types = ("mistral",)
-    isolates_packed = True
+    model_types = ("mistral", "ministral", "ministral3")

@@ -4,8 +4,10 @@ from newt.extend import Family
 
 
 class Mixtral(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """A mixture of experts. The experts of a layer are one parameter of three dimensions.
+
+    An adapter reaches them with ``lora_target_parameters``. Its router has a balancing loss, see ``router_loss``.
+    """
 
     name = "mixtral"
     model_types = ("mixtral",)
-    isolates_packed = True

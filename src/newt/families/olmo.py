@@ -1,11 +1,10 @@
-"""OLMo 3."""
+"""OLMo 1 to 3."""
 
 from newt.extend import Family
 
 
 class Olmo(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """OLMo 3 has a sliding window in three of four layers; OLMoE is a mixture of experts."""
 
     name = "olmo"
-    model_types = ("olmo3",)
-    isolates_packed = True
+    model_types = ("olmo", "olmo2", "olmo3", "olmoe")

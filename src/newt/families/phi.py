@@ -4,8 +4,7 @@ from newt.extend import Family
 
 
 class Phi(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """Phi 3 and 4 hold queries, keys and values in one linear layer (``qkv_proj``), gate and up in another."""
 
     name = "phi"
-    model_types = ("phi", "phi3")
-    isolates_packed = True
+    model_types = ("phi", "phi3", "phimoe")

@@ -4,8 +4,7 @@ from newt.extend import Family
 
 
 class Qwen(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """Dense decoders and mixtures of experts, whose experts are one parameter of three dimensions in each layer."""
 
     name = "qwen"
-    model_types = ("qwen2", "qwen3", "qwen3_moe")
-    isolates_packed = True
+    model_types = ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe")

@@ -4,8 +4,7 @@ from newt.extend import Family
 
 
 class SmolLm(Family):
-    """Packed samples stay apart through position_ids alone, with eager and sdpa attention."""
+    """Every fourth layer has no rotary positions: packed samples stay apart through the mask alone."""
 
     name = "smollm"
     model_types = ("smollm3",)
-    isolates_packed = True

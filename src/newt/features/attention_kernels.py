@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, LoadPlan
+
+FACTOR, BIAS = 0.43, 0.0
+"""Of the scaled softmax, where nothing else is said."""
 
 
 class FlexSettings(Section):
     """Keys that need flex attention."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     flex_attn_compile_kwargs: dict[str, Any] | None = None
     """Arguments with which flex attention is compiled, such as ``dynamic`` and ``mode``."""
@@ -27,7 +28,9 @@ class FlexSettings(Section):
 class AttentionKernelSettings(Section):
     """Keys of attention kernels."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
+    coming: ClassVar[frozenset[str]] = frozenset(
+        {"large_head_attention", "flash_attn_d512", "sdpa_varlen", "fused_attn_kernel"}
+    )
 
     gemma4_hybrid_attn_impl: bool | None = None
     """Gemma 4: flash attention in sliding-window layers, SDPA in the global ones, whose heads are too large for it."""
@@ -59,6 +62,9 @@ class AttentionKernels(Feature):
             for key in ("flex_attn_compile_kwargs", "scaling_softmax"):
                 if getattr(flex, key):
                     yield self.problem(key, "needs flex attention.", "Set attn_implementation: flex_attention.")
+        if flex.scaling_softmax and flex.flex_attn_compile_kwargs:
+            message = "cannot be used with flex_attn_compile_kwargs yet."
+            yield self.problem(("scaling_softmax", "flex_attn_compile_kwargs"), message, "Remove one.")
         for key in ("scaling_softmax_factor", "scaling_softmax_bias"):
             if key in self.cfg.given and not flex.scaling_softmax:
                 yield self.problem(key, "has no effect: scaling_softmax is not on.", "Remove it, or switch it on.")
@@ -82,3 +88,21 @@ class AttentionKernels(Feature):
         if self.facts.model_type and not self.facts.model_type.startswith("gemma4"):
             message = f"is for Gemma 4, and this is a {self.facts.model_type} model."
             yield self.problem("gemma4_hybrid_attn_impl", message, "Remove it.")
+
+    def plan_load(self, plan: LoadPlan) -> None:
+        """Give the finished model another attention function."""
+        flex, kernels = self.cfg[FlexSettings], self.cfg[AttentionKernelSettings]
+        if options := flex.flex_attn_compile_kwargs:
+            plan.prepare.append(lambda model: _functions().use_compiled_flex(model, options))
+        if flex.scaling_softmax:
+            factor = FACTOR if flex.scaling_softmax_factor is None else flex.scaling_softmax_factor
+            bias = BIAS if flex.scaling_softmax_bias is None else flex.scaling_softmax_bias
+            plan.prepare.append(lambda model: _functions().use_scaled_softmax(model, factor, bias))
+        if kernels.gemma4_hybrid_attn_impl:
+            plan.prepare.append(lambda model: _functions().use_large_heads(model))
+
+
+def _functions() -> Any:
+    from newt.models import attention_functions
+
+    return attention_functions
