@@ -1,7 +1,7 @@
 """LISA: few layers are trained at a time."""
 
 import pytest
-from tests.helpers import complaints
+from tests.helpers import complaints, make_run
 
 from newt.extend import Facts
 
@@ -32,3 +32,9 @@ def test_lisa_cannot_draw_more_layers_than_there_are():
     keys = {"lisa_n_layers": 5, "lisa_step_interval": 20}
     assert complaints(facts, **keys) == ["lisa_n_layers: the model has only 4 layers. Make it smaller."]
     assert complaints(facts, **{**keys, "lisa_n_layers": 4}) == []
+
+
+def test_the_callback_gets_the_numbers():
+    plan = make_run(lisa_n_layers=2, lisa_step_interval=20, lisa_layers_attribute="a.b", seed=7).train_plan()
+    callback = plan.callbacks[-1]()
+    assert (callback.count, callback.interval, callback.attribute, callback.seed) == (2, 20, "a.b", 7)

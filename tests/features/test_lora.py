@@ -36,10 +36,9 @@ def test_keys_without_adapter_have_no_effect():
             {"lora_target_linear": None},
             "lora_target_modules: nothing is targeted. Set lora_target_linear: true, or list lora_target_modules.",
         ),
-        ({"adapter": "qlora"}, "adapter: qlora is known, but Newt does not support it yet. Use adapter: lora."),
         (
             {"adapter": "lroa"},
-            "adapter: unknown adapter 'lroa'. Valid: lora. An adapter of your own needs its class in plugins.",
+            "adapter: unknown adapter 'lroa'. Valid: lora, qlora. An adapter of your own needs its class in plugins.",
         ),
         (
             {"adapter": "llama-adapter", "lora_r": None, "lora_alpha": None},
@@ -71,11 +70,26 @@ def test_keys_without_adapter_have_no_effect():
         (
             {"peft_init_lora_weights": "pizza"},
             "peft_init_lora_weights: unknown initialization 'pizza'. "
-            "Valid: true, gaussian, pissa, pissa_niter_N, olora, orthogonal.",
+            "Valid: true, gaussian, pissa, pissa_niter_N, olora, orthogonal, loftq.",
         ),
         (
-            {"peft_init_lora_weights": "loftq"},
-            "peft_init_lora_weights: loftq is known, but Newt does not support it yet. Use pissa, olora or gaussian.",
+            {"peft_init_lora_weights": "eva"},
+            "peft_init_lora_weights: eva begins from activations of the training data, and the model is built before "
+            "it sees data. Use pissa, olora or gaussian.",
+        ),
+        (
+            {"peft_init_lora_weights": "orthogonal", "lora_r": 3},
+            "peft_init_lora_weights: orthogonal needs an even lora_r, not 3.",
+        ),
+        ({"merge_lora": True}, "merge_lora: is not a setting of a run. Remove it; newt merge-lora merges."),
+        ({"lora_on_cpu": True}, "lora_on_cpu: has no effect: lora_model_dir is not set. Remove it."),
+        (
+            {"peft_autocast_adapter_dtype": False, "fp16": True},
+            "peft_autocast_adapter_dtype: an adapter in float16 cannot be trained: its gradients vanish. Remove it.",
+        ),
+        (
+            {"peft": {"loftq_config": {"loftq_bits": 2}}},
+            "peft: loftq_bits: 2 is no longer offered by peft. Use 4 or 8.",
         ),
     ],
 )
@@ -145,6 +159,10 @@ def _docstrings():
         ),
         ({"peft_layer_replication": [[0, 2], [1, 2]]}, []),
         ({"peft_layer_replication": [[0, 2], [2, 2]]}, ["peft_layer_replication: the range [2, 2] is empty."]),
+        (
+            {"peft_layer_replication": [[0, 4], [2, 5]]},
+            ["peft_layer_replication: the range [2, 5] ends beyond the model's 4 layers."],
+        ),
         ({"peft_trainable_token_indices": [3, 63]}, []),
         (
             {"peft_trainable_token_indices": [3, 64]},
@@ -155,7 +173,10 @@ def _docstrings():
     ],
 )
 def test_further_settings(change, expected):
-    facts = Facts(known=True, model={"model_type": "llama", "vocab_size": 64})
+    packages = {"scipy": "1", "bitsandbytes": "1"}
+    facts = Facts(
+        known=True, gpus=1, packages=packages, model={"model_type": "llama", "vocab_size": 64, "num_hidden_layers": 4}
+    )
     assert said(facts, **GOOD, **change) == expected
 
 
@@ -165,15 +186,8 @@ ADAPTER = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear
 @pytest.mark.parametrize(
     "keys",
     [
-        {"loraplus_lr_ratio": 16},
-        {"jagged_restart_steps": 100},
-        {"relora": True},
         {"lora_mlp_kernel": True},
-        {"peft": {"loftq_config": {"loftq_bits": 4}}},
-        {"peft_autocast_adapter_dtype": False},
         {"qlora_sharded_model_loading": True},
-        {"lora_on_cpu": True},
-        {"merge_lora": True},
     ],
 )
 def test_keys_to_come(keys):
@@ -186,3 +200,27 @@ def test_neutral_values_pass():
     assert messages(**dict.fromkeys(keys, False)) == []
     assert messages(**ADAPTER, **dict.fromkeys(keys, False), peft_autocast_adapter_dtype=True) == []
     assert messages(loraplus_lr_embedding=1e-6, lisa_layers_attribute="model.layers") == []
+
+
+def test_loftq_needs_a_gpu_and_its_packages():
+    loftq = {**GOOD, "peft": {"loftq_config": {"loftq_bits": 4}}}
+    assert said(Facts(known=True), **loftq) == [
+        "peft: LoftQ needs scipy and bitsandbytes. pip install 'newt-tune[loftq]'.",
+        "peft: LoftQ is computed on a GPU, and there is none. Use pissa: it also begins well.",
+    ]
+    ready = Facts(known=True, gpus=1, packages={"scipy": "1", "bitsandbytes": "1"})
+    assert said(ready, **loftq) == []
+    assert "LoftQ quantizes the base itself" in said(ready, **loftq, load_in_4bit=True)[0]
+    part = next(part for part in make_run(ready, **loftq).parts if isinstance(part, Lora))
+    assert (part.options()["init_lora_weights"], part.options()["loftq_config"]) == ("loftq", {"loftq_bits": 4})
+
+
+def test_what_an_existing_adapter_has_decided_is_told_apart():
+    run = make_run(**GOOD, lora_dropout=0.1, lora_target_modules=["q_proj"])
+    given = next(part for part in run.parts if isinstance(part, Lora)).given_options()
+    assert given == {
+        "lora_r": ("r", 8),
+        "lora_alpha": ("lora_alpha", 16),
+        "lora_dropout": ("lora_dropout", 0.1),
+        "lora_target_modules": ("target_modules", ["q_proj"]),
+    }

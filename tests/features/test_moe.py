@@ -7,7 +7,7 @@ from newt.extend import CollisionError, Facts
 from newt.features.moe import Moe
 
 LORA = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_modules": ["q_proj"]}
-QUANTIZED = {**LORA, "load_in_4bit": True, "quantize_moe_experts": True}
+QUANTIZED = {**LORA, "load_in_4bit": True, "quantize_moe_experts": True, "gradient_checkpointing": True}
 
 
 def said(facts=Facts(), **keys):  # noqa: B008
@@ -23,11 +23,20 @@ def said(facts=Facts(), **keys):  # noqa: B008
         (Facts(), {**QUANTIZED, "load_in_4bit": False}, ["quantize_moe_experts: needs load_in_4bit or load_in_8bit."]),
         (
             Facts(),
-            {"load_in_4bit": True, "quantize_moe_experts": True},
+            {"load_in_4bit": True, "quantize_moe_experts": True, "gradient_checkpointing": True},
             ["quantize_moe_experts: needs a LoRA adapter. Set adapter: lora."],
         ),
-        (Facts(known=True), QUANTIZED, ["quantize_moe_experts: needs a CUDA GPU, and there is none."]),
-        (Facts(known=True, gpus=1), QUANTIZED, []),
+        (Facts(known=True), QUANTIZED, []),
+        (
+            Facts(),
+            {**QUANTIZED, "gradient_checkpointing": False},
+            ["quantize_moe_experts: without gradient_checkpointing every layer's experts are in memory in full"],
+        ),
+        (
+            Facts(known=True, model={"model_type": "mixtral", "quantization_config": {"quant_method": "bitsandbytes"}}),
+            QUANTIZED,
+            ["quantize_moe_experts: the base model's weights are quantized already. Remove it."],
+        ),
         (Facts(), {"quantize_moe_experts": False, "llama4_linearized_experts": False}, []),
         (Facts(), {"experts_implementation": "grouped_mm"}, []),
         (Facts(), {"experts_implementation": "scattermoe"}, ["experts_implementation: scattermoe is known, but Newt"]),
@@ -55,5 +64,7 @@ def test_the_implementation_reaches_the_loader():
 
 
 def test_keys_to_come():
-    assert "quantize_moe_experts: is known, but Newt does not support it yet." in messages(**QUANTIZED)
+    assert "llama4_linearized_experts: is known, but Newt does not support it yet." in messages(
+        llama4_linearized_experts=True
+    )
     assert messages(quantize_moe_experts=False, llama4_linearized_experts=False) == []

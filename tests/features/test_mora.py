@@ -1,7 +1,7 @@
 """MoRA."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, messages
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,9 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"plugins": ["MoraPlugin"], "use_mora": True, "mora_type": 6}, {"plugins", "use_mora", "mora_type"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_it_is_refused_with_the_reason():
+    assert messages(plugins=["MoraPlugin"], use_mora=True)[-1] == (
+        "use_mora: MoRA cannot be trained: no published package implements it. "
+        "Use adapter: lora, with a larger lora_r and peft_use_rslora."
+    )
+    assert any(text.startswith("adapter: MoRA cannot be trained") for text in messages(adapter="mora"))

@@ -1,7 +1,7 @@
 """ReLoRA: merge and restart."""
 
 import pytest
-from tests.helpers import complaints
+from tests.helpers import complaints, make_run
 
 LORA = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
 RELORA = {**LORA, "relora": True, "jagged_restart_steps": 100}
@@ -18,6 +18,12 @@ FSDP = {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": True}}
         ({**RELORA, "lr_scheduler": "one_cycle"}, ["relora: cannot be used with one_cycle."]),
         ({**RELORA, "deepspeed": {"zero_optimization": {"stage": 1}}}, ["relora: cannot be used with deepspeed."]),
         ({**RELORA, **FSDP}, ["relora: cannot be used with fsdp_config. Remove one."]),
+        ({**RELORA, "peft_init_lora_weights": "pissa"}, ["relora: needs an adapter that begins without effect."]),
+        ({**RELORA, "optimizer": "sgd"}, ["relora: prunes the moments of Adam, which sgd has not in float."]),
+        (
+            {**RELORA, "peft_layer_replication": [[0, 2]]},
+            ["relora: cannot restart adapters of repeated layers. Remove peft_layer_replication."],
+        ),
         ({**LORA, "relora_prune_ratio": 0.5}, ["relora_prune_ratio: has no effect: relora is not on."]),
     ],
 )
@@ -25,3 +31,10 @@ def test_rules(keys, expected):
     found = complaints(**keys)
     assert len(found) == len(expected), found
     assert all(text.startswith(start) for text, start in zip(found, expected, strict=True)), found
+
+
+def test_the_plan_restarts_and_keeps_the_base_in_checkpoints():
+    plan = make_run(**RELORA, relora_prune_method="reset").train_plan()
+    assert len(plan.stored) == 1
+    callback = plan.callbacks[-1]()
+    assert (callback.steps, callback.method, callback.ratio, callback.on_cpu) == (100, "reset", None, False)

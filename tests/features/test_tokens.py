@@ -1,13 +1,12 @@
 """The tokenizer's less common settings."""
 
 import pytest
-from tests.helpers import make_run, messages
+from tests.helpers import make_config, make_run, messages
 
 from newt.extend import Facts
 from newt.features.tokens import Tokens
 
 LORA = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
-COMING = "is known, but Newt does not support it yet."
 MISTRAL = {"tokenizer_use_mistral_common": True}
 OTHER = "cannot be used with a tokenizer of mistral-common."
 
@@ -27,7 +26,10 @@ def said(facts=Facts(), **keys):  # noqa: B008
         ({**MISTRAL, "added_tokens_overrides": {5: "<a>"}}, [f"added_tokens_overrides: {OTHER}"]),
         ({**MISTRAL, "processor_kwargs": {"a": 1}}, [f"processor_kwargs: {OTHER}"]),
         ({**MISTRAL, "eot_tokens": ["<e>"]}, [f"eot_tokens: {OTHER}"]),
-        ({"base_model": "mistralai/Magistral-Small-2506"}, ["base_model: Magistral models were trained with"]),
+        (
+            {"base_model": "mistralai/Magistral-Small-2506"},
+            ["base_model: Magistral models were trained"],
+        ),
         ({"base_model": "mistralai/Magistral-Small-2506", "tokenizer_use_mistral_common": False}, []),
         ({"chat_template": "nope"}, ["chat_template: unknown template 'nope'. Valid: tokenizer_default, jinja, "]),
         ({"chat_template": "chatlm"}, ["chat_template: unknown template 'chatlm'. Did you mean chatml?"]),
@@ -60,17 +62,26 @@ def test_rules(keys, expected):
 
 def test_mistral_common_must_be_installed():
     assert said(Facts(known=True), **MISTRAL) == [
-        "tokenizer_use_mistral_common: needs the package mistral-common. Install it."
+        "tokenizer_use_mistral_common: needs the package mistral-common. Install it: pip install 'newt-tune[mistral]'."
     ]
     assert said(Facts(known=True, packages={"mistral-common": "1.8"}), **MISTRAL) == []
 
 
-@pytest.mark.parametrize("key", ["tokenizer_use_mistral_common", "embeddings_skip_upcast"])
-def test_off_is_never_a_problem(key):
-    assert messages(**{key: False}) == []
-    assert messages(**{key: True}) == [f"{key}: {COMING}"]
+def test_embeddings_are_never_converted():
+    assert messages() == messages(embeddings_skip_upcast=True) == []
+    assert messages(embeddings_skip_upcast=False) == [
+        "embeddings_skip_upcast: false is not possible: the embeddings of a frozen base stay in the format of the "
+        "arithmetic. Remove it."
+    ]
 
 
-def test_the_template_file_is_saved_unless_told_otherwise():
-    assert messages(tokenizer_save_jinja_files=True) == []
-    assert messages(tokenizer_save_jinja_files=False) == [f"tokenizer_save_jinja_files: {COMING}"]
+def test_the_template_is_saved_in_a_file_of_its_own_unless_told_otherwise(model_dir, tmp_path):
+    from transformers import AutoTokenizer
+
+    from newt.models.tokenizer import load_tokenizer, save_tokenizer
+
+    for own in (True, False):
+        cfg = make_config(base_model=str(model_dir), tokenizer_save_jinja_files=own)
+        save_tokenizer(load_tokenizer(cfg, "{{ 'mine' }}"), tmp_path, cfg)
+        assert (tmp_path / "chat_template.jinja").is_file() is own
+        assert AutoTokenizer.from_pretrained(tmp_path).chat_template == "{{ 'mine' }}"

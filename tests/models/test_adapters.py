@@ -9,7 +9,7 @@ from tests.helpers import make_config, make_run
 from tests.models.tiny import IDS, load, logits, stir
 from transformers import AutoModelForCausalLM
 
-from newt.models.adapters import count_parameters, in_float32, linear_names, trainable_table
+from newt.models.adapters import expert_targets, in_float32, linear_names
 from newt.models.save import save_final
 from newt.support.errors import NewtError
 
@@ -95,8 +95,6 @@ def test_a_saved_adapter_goes_on_where_it_was(model_dir, tmp_path):
     again = load(model_dir, adapter="lora", lora_model_dir=str(tmp_path / "adapter"))
     assert torch.equal(logits(again.model), logits(first.model))
     assert again.trainable == first.trainable > 0
-    with pytest.raises(NewtError, match="has r 4, not 16: remove it"):
-        load(model_dir, adapter="lora", lora_r=16, lora_model_dir=str(tmp_path / "adapter"))
 
 
 def test_an_adapter_of_another_base_is_refused(model_dir, tmp_path):
@@ -117,14 +115,6 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(model_dir):
     assert model.training
     assert not torch.equal(model(IDS).logits, model(IDS).logits)
     assert torch.equal(logits(model), logits(model))
-
-
-def test_the_table_counts_by_kind_of_module(model_dir):
-    model = load(model_dir, **BASE, lora_target_modules=["q_proj"]).model
-    table = trainable_table(model)
-    assert table[0] == ("q_proj", 2 * (4 * 64 + 64 * 4), 2 * (64 * 64 + 4 * 64 + 64 * 4))
-    assert sum(row[1] for row in table) == count_parameters(model)[0]
-    assert sum(row[2] for row in table) == count_parameters(model)[1]
 
 
 def test_only_trained_parameters_are_cast(base):
@@ -169,3 +159,141 @@ def test_an_untied_model_may_be_tied_on_request(model_dir):
     keys = {**BASE, "lora_target_linear": True, "lora_modules_to_save": ["embed_tokens"]}
     model = load(model_dir, **keys, peft_ensure_weight_tying=True).model
     assert model.peft_config["default"].ensure_weight_tying is True
+
+
+@pytest.fixture(scope="module")
+def mixtral_dir(tokenizer_dir, tmp_path_factory):
+    """A random Mixtral whose experts are one parameter."""
+    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 608, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 2}
+    folder = tmp_path_factory.mktemp("mixtral")
+    MixtralForCausalLM(MixtralConfig(**sizes, **heads)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(folder)
+    return folder
+
+
+def test_layers_keep_their_dropout_where_experts_have_none(mixtral_dir, capsys):
+    keys = {**BASE, "lora_dropout": 0.25}
+    model = load(mixtral_dir, **keys, lora_target_modules=["q_proj", "w1", "w2", "w3"]).model
+    found = {}
+    for module in model.modules():
+        if hasattr(module, "lora_dropout"):
+            kind = type(module.lora_dropout["default"]).__name__
+            found.setdefault(getattr(module, "parameter_name", "layer"), set()).add(kind)
+    assert found == {"layer": {"Dropout"}, "gate_up_proj": {"Identity"}, "down_proj": {"Identity"}}
+    assert capsys.readouterr().err.count("lora_dropout: 0.25 applies to the layers; experts") == 1
+    assert model(input_ids=IDS).logits.requires_grad
+    only = load(mixtral_dir, **keys, lora_target_modules=["q_proj"]).model
+    assert only.peft_config["default"].lora_dropout == 0.25
+    assert "lora_dropout" not in capsys.readouterr().err
+
+
+def test_the_options_of_the_user_are_not_changed(mixtral_dir):
+    from newt.models.adapters import attach_lora
+
+    options = {"r": 2, "lora_alpha": 4, "lora_dropout": 0.1}
+    model = AutoModelForCausalLM.from_pretrained(mixtral_dir)
+    assert expert_targets(model, ["q_proj", "w1", "w3"]) == {"gate_up_proj"}
+    assert expert_targets(model, ["q_proj"]) == expert_targets(model, None) == set()
+    attach_lora(model, ["q_proj", "w1", "w3"], linear=False, options=options)
+    assert options == {"r": 2, "lora_alpha": 4, "lora_dropout": 0.1}
+
+
+def test_a_part_of_what_is_fused_cannot_be_adapted(mixtral_dir):
+    with pytest.raises(NewtError, match="Cannot convert PEFT target"):
+        load(mixtral_dir, **BASE, lora_target_modules=["q_proj", "w1"])
+    with pytest.raises(NewtError, match="'w7' matches no module"):
+        load(mixtral_dir, **BASE, lora_target_modules=["q_proj", "w7"])
+
+
+def test_an_expression_that_peft_would_widen_is_refused(mixtral_dir):
+    with pytest.raises(NewtError, match=r"in mixtral models peft also adapts model\.layers\.0\.self_attn\.q_proj"):
+        load(mixtral_dir, **BASE, lora_target_modules=r"model\.layers\.1\.self_attn\.q_proj")
+    model = load(mixtral_dir, **BASE, lora_target_modules=r".*\.self_attn\.q_proj").model
+    assert adapted(model) == ["layers.0.self_attn.q_proj", "layers.1.self_attn.q_proj"]
+
+
+class TinyClippableLinear(torch.nn.Module):
+    """Clips what goes through a linear layer, as some vision towers do."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, hidden):
+        return self.linear(hidden).clamp(-9, 9)
+
+
+def test_a_clipped_layer_gets_its_adapter_inside(base):
+    from newt.models.adapters import target_modules
+
+    assert target_modules(base, ["q_proj"], linear=False) == ["q_proj"]
+    attention = base.model.layers[0].self_attn
+    attention.q_proj = TinyClippableLinear(attention.q_proj)
+    found = target_modules(base, ["q_proj"], linear=False)
+    assert found == ["model.layers.0.self_attn.q_proj.linear", "model.layers.1.self_attn.q_proj"]
+    assert target_modules(base, found, linear=False) == found
+    assert "q_proj.linear" in " ".join(target_modules(base, ["q_proj"], linear=True))
+
+
+def test_the_adapter_may_have_the_number_type_of_the_base(model_dir):
+    keys = {**BASE, "lora_target_linear": True, "bf16": "full"}
+    kinds = [
+        {parameter.dtype for parameter in load(model_dir, **keys, **more).model.parameters() if parameter.requires_grad}
+        for more in ({}, {"peft_autocast_adapter_dtype": False})
+    ]
+    assert kinds == [{torch.float32}, {torch.bfloat16}]
+
+
+@pytest.mark.parametrize("init", [True, "gaussian", "orthogonal", "pissa", "olora"])
+def test_one_seed_gives_one_adapter(model_dir, init):
+    keys = {**BASE, "lora_target_linear": True, "peft_init_lora_weights": init}
+    states = []
+    for drawn, seed in ((0, 7), (5, 7), (0, 8)):
+        torch.rand(drawn)  # what was drawn before must not matter
+        states.append(load(model_dir, **keys, seed=seed).model.state_dict())
+    first, again, other = states
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert init in ("pissa", "olora") or any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_an_adapter_may_be_read_into_the_memory_of_the_cpu(model_dir, tmp_path):
+    first = load(model_dir, **BASE, lora_target_linear=True)
+    stir(first.model)
+    save_final(first.model, first.tokenizer, tmp_path, make_config(base_model=str(model_dir)))
+    again = load(model_dir, adapter="lora", lora_model_dir=str(tmp_path), lora_on_cpu=True)
+    assert torch.equal(logits(again.model), logits(first.model))
+
+
+def test_after_restarts_an_adapter_brings_its_base(model_dir, tmp_path):
+    from newt.models import relora
+    from newt.models.merge import merge_lora
+
+    keys = {**BASE, "lora_target_linear": True}
+    first = load(model_dir, **keys)
+    stir(first.model)
+    relora.restart(first.model)
+    stir(first.model, seed=2)
+    cfg = make_config(base_model=str(model_dir), **keys)
+    save_final(first.model, first.tokenizer, tmp_path / "out", cfg)
+    relora.save_base(first.model, tmp_path / "out" / "relora")
+    relora.name_base(tmp_path / "out", tmp_path / "out" / "relora")
+    expected = logits(first.model)
+    again = load(model_dir, adapter="lora", lora_model_dir=str(tmp_path / "out"))
+    assert torch.equal(logits(again.model), expected)
+    report = merge_lora(cfg, tmp_path / "out", tmp_path / "merged")
+    assert report.max_difference <= report.tolerance < report.adapter_effect
+    assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), expected, atol=2e-5)
+
+
+def test_nothing_to_train_is_an_error(model_dir):
+    with pytest.raises(NewtError, match="matches no parameter"):
+        load(model_dir, unfrozen_parameters=["^none"])
+
+
+def test_repeated_layers_that_the_model_has_not_are_one_line(model_dir):
+    with pytest.raises(NewtError, match="index 2 is out of range"):
+        load(model_dir, **BASE, lora_target_linear=True, peft_layer_replication=[[0, 9]])

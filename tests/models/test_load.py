@@ -189,3 +189,69 @@ def test_the_base_of_an_adapter_run_is_frozen_in_its_own_type(model_dir):
     kinds = {(p.requires_grad, p.dtype) for p in found.model.parameters()}
     assert kinds == {(False, torch.bfloat16), (True, torch.float32)}
     assert found.trainable == sum(p.numel() for p in found.model.parameters() if p.requires_grad)
+
+
+def test_what_the_plan_does_to_the_base_comes_before_the_adapter(model_dir):
+    run = make_run(base_model=str(model_dir), **LORA)
+    plan = run.load_plan()
+    seen = []
+    plan.prepare_base.append(lambda model, notes: seen.append(hasattr(model, "peft_config")) or notes.append("mine"))
+    assert "mine" in load_model(plan, load_tokenizer(run.cfg)).notes
+    assert seen == [False]
+
+
+def test_a_config_from_elsewhere(model_dir, copy, tmp_path):
+    """Also its tokenizer, if the weights come without one."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.move(copy / name, other / name)
+    shutil.copy(other / "config.json", copy / "config.json")
+    edit_config(copy, attention_dropout=0.5)
+    assert load(copy, base_model_config=str(other)).model.config.attention_dropout == 0
+
+
+def foreign(folder, **entries):
+    """Make a model folder that needs code of its own, which leaves a trace when it is run."""
+    edit_config(folder, model_type="own", auto_map={"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"})
+    (folder / "own.py").write_text(
+        f"open({str(folder / 'ran')!r}, 'w').close()\n"
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class Own(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+
+
+def test_foreign_code_is_run_only_when_it_is_allowed(copy):
+    foreign(copy)
+    with pytest.raises(NewtError, match=r"needs Python code that comes with it.*trust_remote_code: true") as caught:
+        load(copy)
+    assert "\n" not in str(caught.value)
+    assert not (copy / "ran").exists()
+    assert type(load(copy, trust_remote_code=True).model).__name__ == "Own"
+    assert (copy / "ran").exists()
+
+
+def test_another_models_tokenizer_is_refused(model_dir, copy, tokenizer_dir):
+    def fewer(weights):
+        weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"][:500].clone()
+
+    edit_weights(copy, fewer)
+    edit_config(copy, vocab_size=500)
+    with pytest.raises(NewtError, match="the tokenizer has 600 tokens, but the model has embeddings of 500"):
+        load(copy, tokenizer_config=str(tokenizer_dir))
+    assert load(copy, reinit_weights=True).model.config.vocab_size == 600
+    edit_config(copy, vocab_size=2000)
+    found = load(copy, reinit_weights=True)
+    assert not any("is it the model's own?" in note for note in found.notes)
+
+
+def test_a_much_smaller_tokenizer_is_noted(copy, model_dir):
+    import torch as t
+
+    def more(weights):
+        weights["model.embed_tokens.weight"] = t.ones(1000, 64)
+
+    edit_weights(copy, more)
+    edit_config(copy, vocab_size=1000)
+    assert "the tokenizer has 600 tokens, the model 1000: is it the model's own? (base_model)" in load(copy).notes

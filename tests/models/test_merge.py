@@ -146,6 +146,19 @@ def test_the_tokenizer_comes_from_the_adapter(model_dir, tmp_path):
     assert not list((tmp_path / "merged").glob("adapter*"))
 
 
+@pytest.mark.parametrize("method", ["memory_efficient", "legacy"])
+def test_the_special_ids_of_the_tokenizer_go_into_both_configs(model_dir, tmp_path, method):
+    cfg, _ = trained(model_dir, tmp_path / "adapter", special_tokens={"eos_token": "<|im_start|>"})
+    report = merge_lora(cfg, tmp_path / "adapter", tmp_path / "merged", method=method)
+    before, after = (json.loads((path / "config.json").read_text()) for path in (model_dir, tmp_path / "merged"))
+    eos = AutoTokenizer.from_pretrained(tmp_path / "merged").eos_token_id
+    assert after["eos_token_id"] == eos != before["eos_token_id"]
+    assert after["pad_token_id"] == before["pad_token_id"]
+    generation = json.loads((tmp_path / "merged" / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [eos, before["eos_token_id"]]
+    assert any("eos_token_id" in line for line in report.notes)
+
+
 def edit_adapter(folder, change):
     weights = load_file(folder / "adapter_model.safetensors")
     change(weights)

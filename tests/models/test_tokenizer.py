@@ -139,3 +139,31 @@ def test_legacy_is_passed_on_only_when_it_is_given(model_dir):
     assert tokenizer(model_dir, tokenizer_legacy=False).init_kwargs["legacy"] is False
     assert tokenizer(model_dir, tokenizer_legacy=True).init_kwargs["legacy"] is True
     assert "legacy" not in tokenizer(model_dir).init_kwargs
+
+
+def test_new_rows_may_be_trained_alone(model_dir):
+    new = {"tokens": ["<a>", "<b>"]}
+    with pytest.raises(NewtError, match=r"or train these rows alone with peft_trainable_token_indices: \[600, 601\]"):
+        load(model_dir, **LORA, **new, peft_trainable_token_indices=[600])
+    found = load(model_dir, **LORA, **new, peft_trainable_token_indices=[600, 601])
+    assert found.trainable == load(model_dir, **LORA).trainable + 2 * 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("LlamaTokenizer", "</s>"), ("GPTNeoXTokenizer", "[PAD]"), ("Qwen2Tokenizer", "<eos>")]
+)
+def test_families_whose_tokenizers_lack_padding(kind, expected):
+    import transformers
+
+    from newt.models.tokenizer import _family_fixes, _pad_fallback
+
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}
+    found = getattr(transformers, kind)(vocab=vocabulary, merges=[], eos_token="<eos>", pad_token=None)
+    found.pad_token = None
+    _family_fixes(found, {"pad_token": "<x>"})
+    assert found.pad_token is None
+    _family_fixes(found, {})
+    notes = []
+    _pad_fallback(found, notes)
+    assert found.pad_token == expected
+    assert bool(notes) == (kind == "Qwen2Tokenizer")

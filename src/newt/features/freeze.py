@@ -65,12 +65,13 @@ class Freeze(Feature):
     def freeze(self, model: Any) -> None:
         """Freeze the model's parameters in place."""
         from newt.models.freezing import freeze_media, train_only
+        from newt.support.log import note
 
         settings = self.cfg[FreezeSettings]
         if settings.unfrozen_parameters:
             train_only(model, [split(pattern) for pattern in settings.unfrozen_parameters])
         if settings.freeze_mm_modules:
-            freeze_media(model)
+            note(f"freeze_mm_modules: {freeze_media(model):,} parameters that read images or sound are frozen")
 
 
 def split(pattern: str) -> tuple[str, tuple[int, int | None] | None]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any
 
 from pydantic import PositiveInt
 
+from newt.config.core import RunControl
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, TrainPlan
 
 
 class LisaSettings(Section):
     """Keys of LISA."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     lisa_n_layers: PositiveInt | None = None
     """How many layers are trained at a time."""
@@ -50,3 +49,19 @@ class Lisa(Feature):
         layers = (self.facts.model or {}).get("num_hidden_layers")
         if isinstance(layers, int) and settings.lisa_n_layers and settings.lisa_n_layers > layers:
             yield self.problem("lisa_n_layers", f"the model has only {layers} layers.", "Make it smaller.")
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Add the callback that draws."""
+        plan.callbacks.append(self.callback)
+
+    def callback(self) -> Any:
+        """What draws the layers."""
+        from newt.training.callbacks.lisa import Lisa as Draw
+
+        settings = self.cfg[LisaSettings]
+        return Draw(
+            settings.lisa_n_layers or 1,
+            settings.lisa_step_interval or 1,
+            settings.lisa_layers_attribute,
+            self.cfg[RunControl].seed,
+        )

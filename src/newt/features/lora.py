@@ -13,7 +13,14 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature, LoadPlan
 
-TO_COME = ("qlora", "llama-adapter", "mora")
+TO_COME = ("llama-adapter",)
+NEED_DATA = {
+    "eva": "activations of the training data",
+    "corda": "covariances of activations of the training data",
+    "lora_ga": "gradients of the training data",
+}
+"""Ways to begin that are computed from data -> from what."""
+
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
 HEADS = ("lm_head", "embed_out", "output")
 
@@ -22,7 +29,7 @@ class LoftqConfig(Section):
     """``peft.loftq_config``."""
 
     loftq_bits: Literal[2, 4, 8] = 4
-    """Bits of the quantized weights that the adapter makes up for."""
+    """Bits of the quantized weights that the adapter makes up for: 4 or 8."""
 
 
 class PeftSettings(Section):
@@ -35,12 +42,10 @@ class PeftSettings(Section):
 class LoraSettings(Section):
     """Keys of adapters."""
 
-    coming: ClassVar[frozenset[str]] = frozenset(
-        {"peft", "peft_autocast_adapter_dtype", "qlora_sharded_model_loading", "lora_on_cpu", "merge_lora"}
-    )
+    coming: ClassVar[frozenset[str]] = frozenset({"qlora_sharded_model_loading"})
 
     adapter: str | None = None
-    """``lora``: train an adapter instead of the whole model."""
+    """``lora``: train an adapter instead of the whole model. ``qlora``: the same on a base model in 4 bits."""
     lora_model_dir: str | None = None
     """Folder of an existing adapter to go on with, to infer with or to merge."""
     lora_r: PositiveInt | None = None
@@ -70,7 +75,8 @@ class LoraSettings(Section):
     peft_use_rslora: bool | None = None
     """Rank-stabilized LoRA: the scale is lora_alpha / sqrt(lora_r)."""
     peft_init_lora_weights: bool | str | None = None
-    """How the matrices begin: ``true`` (no effect at first), ``gaussian``, ``pissa``, ``olora``, ``orthogonal``."""
+    """How the matrices begin: ``true`` (no effect at first), ``gaussian``, ``orthogonal``, ``pissa``,
+    ``pissa_niter_N`` (N rounds of a fast decomposition), ``olora``, ``loftq``."""
     peft_layers_to_transform: tuple[int, ...] | None = None
     """Only layers with these numbers get an adapter."""
     peft_layers_pattern: str | tuple[str, ...] | None = None
@@ -116,12 +122,14 @@ class Lora(Feature):
     def check(self) -> Iterable[Problem]:
         """A known adapter with rank, scale and targets, and no combination that trains something else."""
         adapter = self.settings.adapter
+        if adapter == "mora":  # its own Part says why not
+            return
         if adapter in TO_COME:
             yield self.not_yet("adapter", str(adapter), "Use adapter: lora.")
             if adapter == "llama-adapter":  # it has no matrices, so no rank and no targets
                 return
-        elif adapter != "lora":
-            hint = "Valid: lora. An adapter of your own needs its class in plugins."
+        elif adapter not in ("lora", "qlora"):
+            hint = "Valid: lora, qlora. An adapter of your own needs its class in plugins."
             yield self.problem("adapter", f"unknown adapter {adapter!r}.", hint)
         yield from self._check_size()
         yield from self._check_targets()
@@ -140,12 +148,42 @@ class Lora(Feature):
                 yield self.problem("lora_dropout", "cannot be used with lora_target_parameters.", "Set it to 0.")
             if settings.peft_use_dora:
                 yield self.problem("peft_use_dora", "cannot be used with lora_target_parameters.", "Remove one.")
+        yield from self._check_beginning()
+
+    def _check_beginning(self) -> Iterable[Problem]:
+        settings, key = self.settings, "peft_init_lora_weights"
         init = settings.peft_init_lora_weights
-        if init in ("eva", "corda", "loftq", "lora_ga"):
-            yield self.not_yet("peft_init_lora_weights", str(init), "Use pissa, olora or gaussian.")
-        elif isinstance(init, str) and not re.fullmatch(r"gaussian|pissa(_niter_\d+)?|olora|orthogonal", init):
-            hint = "Valid: true, gaussian, pissa, pissa_niter_N, olora, orthogonal."
-            yield self.problem("peft_init_lora_weights", f"unknown initialization {init!r}.", hint)
+        if init in NEED_DATA:
+            message = f"{init} begins from {NEED_DATA[str(init)]}, and the model is built before it sees data."
+            yield self.problem(key, message, "Use pissa, olora or gaussian.", kind="unsupported")
+        elif isinstance(init, str) and not re.fullmatch(r"gaussian|pissa(_niter_\d+)?|olora|orthogonal|loftq", init):
+            hint = "Valid: true, gaussian, pissa, pissa_niter_N, olora, orthogonal, loftq."
+            yield self.problem(key, f"unknown initialization {init!r}.", hint)
+        elif init == "orthogonal" and settings.lora_r and settings.lora_r % 2:
+            yield self.problem(key, f"orthogonal needs an even lora_r, not {settings.lora_r}.")
+        if self._loftq:
+            yield from self._check_loftq()
+
+    @property
+    def _loftq(self) -> bool:
+        settings = self.settings
+        return settings.peft_init_lora_weights == "loftq" or bool(settings.peft and settings.peft.loftq_config)
+
+    def _check_loftq(self) -> Iterable[Problem]:
+        """peft computes it on a GPU, with bitsandbytes, from a base that is not quantized."""
+        key = "peft" if self.settings.peft else "peft_init_lora_weights"
+        if self.settings.peft and self.settings.peft.loftq_config and self.settings.peft.loftq_config.loftq_bits == 2:
+            yield self.problem(key, "loftq_bits: 2 is no longer offered by peft.", "Use 4 or 8.")
+        for other in ("load_in_4bit", "load_in_8bit"):
+            if self.cfg.value(other):
+                yield self.problem((key, other), f"LoftQ quantizes the base itself, not with {other}.", "Remove one.")
+        if not self.facts.known:
+            return
+        missing = [name for name in ("scipy", "bitsandbytes") if name not in self.facts.packages]
+        if missing:
+            yield self.problem(key, f"LoftQ needs {' and '.join(missing)}.", "pip install 'newt-tune[loftq]'.")
+        if not self.facts.gpus:
+            yield self.problem(key, "LoftQ is computed on a GPU, and there is none.", "Use pissa: it also begins well.")
 
     def _check_targets(self) -> Iterable[Problem]:
         settings = self.settings
@@ -205,39 +243,60 @@ class Lora(Feature):
 
     def _check_special(self) -> Iterable[Problem]:
         settings = self.settings
+        if settings.merge_lora:
+            yield self.problem("merge_lora", "is not a setting of a run.", "Remove it; newt merge-lora merges.")
+        if not settings.peft_autocast_adapter_dtype and (self.cfg.value("fp16") or self.cfg.value("float16")):
+            message = "an adapter in float16 cannot be trained: its gradients vanish."
+            yield self.problem("peft_autocast_adapter_dtype", message, "Remove it.")
+        if settings.lora_on_cpu and settings.lora_model_dir is None:
+            yield self.problem("lora_on_cpu", "has no effect: lora_model_dir is not set.", "Remove it.")
         init = settings.peft_init_lora_weights
         if settings.peft and settings.peft.loftq_config and init not in (None, True, "loftq"):
             message = "cannot be used with peft.loftq_config, which chooses the beginning itself."
             yield self.problem(("peft_init_lora_weights", "peft"), message, "Remove one.")
-        for start, stop in settings.peft_layer_replication or ():
-            if start >= stop:
-                yield self.problem("peft_layer_replication", f"the range [{start}, {stop}] is empty.")
+        yield from self._check_replication()
         rows, size = settings.peft_trainable_token_indices, (self.facts.model or {}).get("vocab_size")
         if isinstance(size, int) and isinstance(rows, tuple) and not self.cfg.value("tokens"):
             for number in (number for number in rows if number >= size):
                 yield self.problem("peft_trainable_token_indices", f"there is no token {number}: the model has {size}.")
 
+    def _check_replication(self) -> Iterable[Problem]:
+        key, layers = "peft_layer_replication", (self.facts.model or {}).get("num_hidden_layers")
+        for start, stop in self.settings.peft_layer_replication or ():
+            if start >= stop:
+                yield self.problem(key, f"the range [{start}, {stop}] is empty.")
+            elif isinstance(layers, int) and stop > layers:
+                yield self.problem(key, f"the range [{start}, {stop}] ends beyond the model's {layers} layers.")
+
     def plan_load(self, plan: LoadPlan) -> None:
-        """Fill the adapter slot."""
+        """Fill the adapter slot. Where whole weights lie here, an adapted layer is computed in one operation."""
         plan.adapter.fill(self.attach, by=self.name)
+        if not any(self.cfg.value(key) for key in SHARDING):
+            plan.prepare.append(_fuse)
 
     def attach(self, model: Any) -> Any:
         """The model with its adapter: a new one, or that of ``lora_model_dir`` to be trained on."""
         from newt.models.adapters import attach_lora, load_lora
 
         settings = self.settings
+        float32 = settings.peft_autocast_adapter_dtype
         if settings.lora_model_dir:
             folder = Path(settings.lora_model_dir).expanduser()
-            return load_lora(model, folder, trainable=True, expected=self._given_options())
-        modules = settings.lora_target_modules
-        return attach_lora(model, modules, linear=bool(settings.lora_target_linear), options=self.options())
+            on_cpu = bool(settings.lora_on_cpu)
+            given = self.given_options()
+            return load_lora(model, folder, trainable=True, given=given, float32=float32, on_cpu=on_cpu)
+        modules, linear = settings.lora_target_modules, bool(settings.lora_target_linear)
+        return attach_lora(model, modules, linear=linear, options=self.options(), float32=float32)
 
     def options(self) -> dict[str, Any]:
         """The settings under the names of ``peft.LoraConfig``, except the target modules."""
         settings = self.settings
         parameters = settings.lora_target_parameters
         init = settings.peft_init_lora_weights
+        loftq = settings.peft.loftq_config if settings.peft else None
+        bits = {"loftq_config": {"loftq_bits": (loftq or LoftqConfig()).loftq_bits}} if self._loftq else {}
         return {
+            **bits,
             "r": settings.lora_r,
             "lora_alpha": settings.lora_alpha,
             "lora_dropout": settings.lora_dropout or 0.0,
@@ -249,7 +308,7 @@ class Lora(Feature):
             "alpha_pattern": dict(settings.lora_alpha_pattern or {}),
             "use_dora": bool(settings.peft_use_dora),
             "use_rslora": bool(settings.peft_use_rslora),
-            "init_lora_weights": True if init is None else init,
+            "init_lora_weights": "loftq" if self._loftq else True if init is None else init,
             "layers_to_transform": _listed(settings.peft_layers_to_transform),
             "layers_pattern": _listed(settings.peft_layers_pattern),
             "layer_replication": _listed(settings.peft_layer_replication),
@@ -257,18 +316,39 @@ class Lora(Feature):
             "ensure_weight_tying": bool(settings.peft_ensure_weight_tying),
         }
 
-    def _given_options(self) -> dict[str, Any]:
-        """Options that the user wrote and that an existing adapter has decided already."""
-        keys = {
-            "lora_r": "r",
-            "lora_alpha": "lora_alpha",
-            "peft_use_dora": "use_dora",
-            "peft_use_rslora": "use_rslora",
-            "lora_rank_pattern": "rank_pattern",
-            "lora_alpha_pattern": "alpha_pattern",
-        }
-        options = self.options()
-        return {name: options[name] for key, name in keys.items() if key in self.cfg.given}
+    def given_options(self) -> dict[str, tuple[str, Any]]:
+        """What the user wrote and an existing adapter has decided: key -> (name of the option, value)."""
+        options = {**self.options(), "target_modules": _listed(self.settings.lora_target_modules)}
+        return {key: (name, options[name]) for key, name in OPTIONS.items() if key in self.cfg.given}
+
+
+OPTIONS = {
+    "lora_r": "r",
+    "lora_alpha": "lora_alpha",
+    "lora_dropout": "lora_dropout",
+    "lora_target_modules": "target_modules",
+    "lora_target_parameters": "target_parameters",
+    "lora_modules_to_save": "modules_to_save",
+    "lora_rank_pattern": "rank_pattern",
+    "lora_alpha_pattern": "alpha_pattern",
+    "lora_fan_in_fan_out": "fan_in_fan_out",
+    "peft_use_dora": "use_dora",
+    "peft_use_rslora": "use_rslora",
+    "peft_layers_to_transform": "layers_to_transform",
+    "peft_layer_replication": "layer_replication",
+    "peft_trainable_token_indices": "trainable_token_indices",
+}
+"""Keys that an existing adapter has decided, and their names in its config."""
+
+
+SHARDING = ("deepspeed", "fsdp", "fsdp_config", "tensor_parallel_size")
+"""Keys with which a layer's weights are whole only while the layer itself is called."""
+
+
+def _fuse(model: Any) -> None:
+    from newt.models.lora_linear import fuse_lora
+
+    fuse_lora(model)
 
 
 def _listed(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from newt.config.section import Config, Problem, Section
@@ -17,12 +17,13 @@ TO_COME = ("scattermoe", "sonicmoe", "deep_ep")
 class MoeSettings(Section):
     """Keys of mixture-of-experts models."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"quantize_moe_experts", "llama4_linearized_experts"})
+    coming: ClassVar[frozenset[str]] = frozenset({"llama4_linearized_experts"})
 
     experts_implementation: str | None = None
     """How the experts are computed: eager, batched_mm or grouped_mm. Default: what the model prefers."""
     quantize_moe_experts: bool = False
-    """Quantize each expert while it is loaded. Needs ``load_in_4bit`` or ``load_in_8bit``."""
+    """Quantize the experts too, each while it is loaded. Needs ``load_in_4bit`` or ``load_in_8bit``. ``false``: leave
+    them in 16 bits knowingly."""
     llama4_linearized_experts: bool | None = None
     """Split Llama 4's fused experts into linear layers, so that they can be quantized and get an adapter."""
 
@@ -65,8 +66,12 @@ class Moe(Feature):
         if value("lora_target_linear"):
             hint = "List lora_target_modules, and experts in lora_target_parameters."
             yield self.problem(("lora_target_linear", key), f"cannot be used with {key}.", hint)
-        if self.facts.known and not self.facts.gpus:
-            yield self.problem(key, "needs a CUDA GPU, and there is none.", "Remove it.")
+        model = self.facts.model or {}
+        if isinstance(model.get("quantization_config"), Mapping):
+            yield self.problem((key, "base_model"), "the base model's weights are quantized already.", "Remove it.")
+        if not value("gradient_checkpointing"):
+            message = "without gradient_checkpointing every layer's experts are in memory in full during a step."
+            yield self.problem(key, message, "Set gradient_checkpointing: true.", kind="warning")
 
     def plan_load(self, plan: LoadPlan) -> None:
         """Pass the name to ``from_pretrained``."""

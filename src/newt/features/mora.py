@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 from pydantic import NonNegativeInt
 
@@ -16,7 +15,6 @@ class MoraSettings(PluginSection):
     """Keys of MoRA."""
 
     plugin = "MoraPlugin"
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     use_mora: bool | None = None
     """Another spelling of ``adapter: mora``."""
@@ -38,6 +36,10 @@ class Mora(Feature):
         return bool(cfg[MoraSettings].use_mora) or cfg.value("adapter") == "mora"
 
     def check(self) -> Iterable[Problem]:
-        """One adapter."""
+        """No package offers it: neither peft nor any other on PyPI has such an adapter."""
+        key = "use_mora" if self.cfg[MoraSettings].use_mora else "adapter"
+        message = "MoRA cannot be trained: no published package implements it."
+        hint = "Use adapter: lora, with a larger lora_r and peft_use_rslora."
+        yield self.problem((key, "mora_type"), message, hint, kind="unsupported")
         if self.cfg[MoraSettings].use_mora and self.cfg.value("adapter") not in (None, "mora"):
             yield self.problem(("use_mora", "adapter"), f"cannot be used with adapter: {self.cfg.value('adapter')}.")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
+from newt.config.core import RunControl
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, Stored, TrainPlan
 
 
 class ReloraSettings(Section):
     """Keys of ReLoRA."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     relora: bool | None = None
     """Merge the adapter into the model at each restart (``jagged_restart_steps``) and begin a new one."""
@@ -46,6 +46,7 @@ class Relora(Feature):
             yield self.problem(("relora", "adapter"), "needs a LoRA adapter.", "Set adapter: lora.")
         if not value("jagged_restart_steps"):
             yield self.problem(("relora", "jagged_restart_steps"), "needs jagged_restart_steps.", "For example 200.")
+        yield from self._check_adapter()
         for key in self.sharding():
             yield self.problem(("relora", key), f"cannot be used with {key}.", "Remove one.")
         if value("lr_scheduler") == "one_cycle":
@@ -57,6 +58,61 @@ class Relora(Feature):
                 ("relora", "flash_attn_fuse_mlp"), "cannot be used with flash_attn_fuse_mlp.", "Remove one."
             )
 
+    def _check_adapter(self) -> Iterable[Problem]:
+        """Adapters that can go into the base and begin anew, and an optimizer that can forget."""
+        value = self.cfg.value
+        for key in ("load_in_4bit", "load_in_8bit"):
+            if value(key):
+                why = "Rounding the base again would lose what each restart adds to it: remove one."
+                yield self.not_yet("relora", f"relora with {key}", why)
+        for key, what in (("lora_target_parameters", "parameters"), ("peft_layer_replication", "repeated layers")):
+            if value(key):
+                yield self.problem(("relora", key), f"cannot restart adapters of {what}.", f"Remove {key}.")
+        begin = value("peft_init_lora_weights")
+        if begin not in (None, True, "gaussian") or value("peft"):
+            keys = ("relora", "peft_init_lora_weights")
+            yield self.problem(keys, "needs an adapter that begins without effect.", "Use true or gaussian.")
+        if not self._adam():
+            name = str(value("optimizer"))
+            if "adam" in name and ("8bit" in name or "4bit" in name):
+                yield self.not_yet("relora", f"relora with optimizer: {name}", "Use optimizer: adamw_torch.")
+            else:
+                message = f"prunes the moments of Adam, which {name} has not in float."
+                yield self.problem(("relora", "optimizer"), message, "Use optimizer: adamw_torch.")
+
     def sharding(self) -> list[str]:
         """Keys that shard the model."""
         return [key for key in ("fsdp", "fsdp_config", "deepspeed") if self.cfg.value(key)]
+
+    def _adam(self) -> bool:
+        """Whether the optimizer keeps both moments as floating-point numbers."""
+        name = str(self.cfg.value("optimizer"))
+        return name.startswith(("adamw", "paged_adamw")) and not name.endswith(("4bit", "8bit"))
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Restart between steps; checkpoints hold the base as well."""
+        plan.callbacks.append(self.callback)
+        plan.stored.append(Stored(save=self.save, load=_load))
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write the base into a checkpoint, and its place into the adapter's config."""
+        from newt.models.relora import FOLDER, name_base, save_base
+
+        save_base(model, folder / FOLDER)
+        name_base(folder, Path(self.cfg[RunControl].output_dir).expanduser() / FOLDER)
+
+    def callback(self) -> Any:
+        """What restarts the adapter."""
+        from newt.training.callbacks.relora import Relora as Restart
+
+        settings = self.cfg[ReloraSettings]
+        steps = self.cfg.value("jagged_restart_steps") or 1
+        return Restart(
+            steps, settings.relora_prune_method, settings.relora_prune_ratio, bool(settings.relora_cpu_offload)
+        )
+
+
+def _load(model: Any, folder: Path) -> None:
+    from newt.models.relora import FOLDER, load_base
+
+    load_base(model, folder / FOLDER)

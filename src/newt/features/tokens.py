@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any
 
 from pydantic import NonNegativeInt
 
-from newt.config.core import Data, Model, Template
+from newt.config.core import Data, Template
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import DataPlan, Feature, LoadPlan
+from newt.models.tokenizer import uses_mistral_common
 
 NOT_WITH_MISTRAL = (
     "added_tokens_overrides", "special_tokens", "tokens", "chat_template", "chat_template_jinja", "eot_tokens",
@@ -22,8 +23,6 @@ NOT_WITH_MISTRAL = (
 class TokenSettings(Section):
     """Further keys of the tokenizer."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
-
     tokenizer_use_mistral_common: bool | None = None
     """Tokenize and render chats with the package mistral-common instead of transformers."""
     tokenizer_save_jinja_files: bool = True
@@ -33,7 +32,7 @@ class TokenSettings(Section):
     fix_untrained_tokens: NonNegativeInt | tuple[NonNegativeInt, ...] | None = None
     """Ids of tokens whose embeddings begin as the mean of the trained ones."""
     embeddings_skip_upcast: bool | None = None
-    """With a quantized base, leave the embeddings in their number format instead of float32."""
+    """Accepted for compatibility: the embeddings of a frozen base are never converted to float32."""
 
 
 class Tokens(Feature):
@@ -47,6 +46,19 @@ class Tokens(Feature):
         """Always."""
         return True
 
+    def plan_load(self, plan: LoadPlan) -> None:
+        """Rows that begin as the mean of others must be among those that are saved."""
+        fixed = self.cfg[TokenSettings].fix_untrained_tokens
+        if fixed is not None:
+            ids = (fixed,) if isinstance(fixed, int) else fixed
+            plan.prepare_base.append(lambda model, notes: _fix_rows(model, ids, notes))
+            plan.prepare.append(lambda model: _check_saved(model, ids))
+
+    def plan_data(self, plan: DataPlan) -> None:
+        """A tokenizer of mistral-common makes the token rows itself."""
+        if uses_mistral_common(self.cfg):
+            plan.tokenize.fill(_mistral_rows, by="mistral-common")
+
     def check(self) -> Iterable[Problem]:
         """A tokenizer of mistral-common cannot be changed; a token has one text; a fixed row is trained."""
         yield from self._check_mistral()
@@ -56,6 +68,9 @@ class Tokens(Feature):
         for text in dict.fromkeys(text for text in texts if texts.count(text) > 1):
             yield self.problem("added_tokens_overrides", f"{text!r} is given to several ids.", "Give it to one.")
         yield from self._check_fixed()
+        if self.cfg.value("embeddings_skip_upcast") is False:
+            message = "false is not possible: the embeddings of a frozen base stay in the format of the arithmetic."
+            yield self.problem("embeddings_skip_upcast", message, "Remove it.", kind="warning")
 
     def _check_template(self) -> Iterable[Problem]:
         """The template is looked up now, not after the model and the data were read."""
@@ -72,20 +87,20 @@ class Tokens(Feature):
                 yield self.problem(key, f"unknown template {name!r}.", f"Did you mean {near[0]}?" if near else valid)
 
     def _check_mistral(self) -> Iterable[Problem]:
-        model, key = self.cfg[Model], "tokenizer_use_mistral_common"
-        wanted = self.cfg[TokenSettings].tokenizer_use_mistral_common
-        if wanted:
-            for other in NOT_WITH_MISTRAL:
-                if self.cfg.value(other):
-                    yield self.problem((other, key), "cannot be used with a tokenizer of mistral-common.", "Remove it.")
-            if self.facts.known and "mistral-common" not in self.facts.packages:
-                yield self.problem(key, "needs the package mistral-common.", "Install it.")
-        names = (model.base_model, model.base_model_config, model.tokenizer_config)
-        if wanted is None and any("magistral" in (name or "").lower() for name in names):
+        key = "tokenizer_use_mistral_common"
+        if not uses_mistral_common(self.cfg):
+            return
+        for other in NOT_WITH_MISTRAL:
+            if self.cfg.value(other):
+                yield self.problem((other, key), "cannot be used with a tokenizer of mistral-common.", "Remove it.")
+        if self.facts.known and "mistral-common" not in self.facts.packages:
+            hint = "Install it: pip install 'newt-tune[mistral]'."
+            yield self.problem(key, "needs the package mistral-common.", hint)
+        if self.cfg[TokenSettings].tokenizer_use_mistral_common is None:
             yield self.problem(
                 ("base_model", key),
-                "Magistral models were trained with mistral-common; the tokenizer of transformers will be used.",
-                "Set tokenizer_use_mistral_common: false if that is what you want.",
+                "Magistral models were trained with mistral-common, so their tokenizer of it is used.",
+                "Set tokenizer_use_mistral_common: false for that of transformers.",
                 kind="warning",
             )
 
@@ -104,3 +119,21 @@ class Tokens(Feature):
                     "Add it to peft_trainable_token_indices.",
                     kind="warning",
                 )
+
+
+def _fix_rows(model: Any, ids: Sequence[int], notes: list[str]) -> None:
+    from newt.models.untrained import fix_untrained_rows
+
+    fix_untrained_rows(model, ids, notes)
+
+
+def _check_saved(model: Any, ids: Sequence[int]) -> None:
+    from newt.models.untrained import refuse_unsaved_rows
+
+    refuse_unsaved_rows(model, ids)
+
+
+def _mistral_rows(*arguments: Any) -> Any:
+    from newt.data.mistral import MistralRows
+
+    return MistralRows(*arguments)

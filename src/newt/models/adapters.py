@@ -6,32 +6,43 @@ Paper: https://arxiv.org/abs/2106.09685
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import nn
 
+from newt.models.adapter_files import RELORA, adapter_config, note_ignored, refuse_unknown_fields, same_base
+from newt.models.kbit import size_of
+from newt.models.portable import begins_at_random, remember_beginning
+from newt.models.relora import load_base
 from newt.support.errors import NewtError
+from newt.support.log import note
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+PEFT_ERRORS = (ValueError, NotImplementedError, TypeError, ImportError, RuntimeError, AssertionError, IndexError)
+"""What peft says about settings that do not fit a model."""
 
 
-def attach_lora(model: Any, modules: str | Sequence[str] | None, *, linear: bool, options: Mapping[str, Any]) -> Any:
-    """The model wrapped with a new LoRA adapter, whose weights are float32 and trainable; all others are frozen.
+def attach_lora(
+    model: Any,
+    modules: str | Sequence[str] | None,
+    *,
+    linear: bool,
+    options: Mapping[str, Any],
+    float32: bool = True,
+) -> Any:
+    """The model wrapped with a new LoRA adapter, whose weights are trainable; all others are frozen.
 
     Args:
         model: a transformers model.
         modules: names (``q_proj``), or one regular expression that must match full names.
         linear: also target every linear layer except the output layer.
-        options: further arguments of ``peft.LoraConfig``.
+        options: further arguments of ``peft.LoraConfig``; not changed.
+        float32: hold the adapter in float32, whatever the base's number type.
 
     Raises:
         NewtError: a name matches no module, nothing is targeted, or the targets cannot be merged later.
@@ -49,60 +60,121 @@ def attach_lora(model: Any, modules: str | Sequence[str] | None, *, linear: bool
             "lora_target_modules: this model's embedding and output layer are one weight, and cannot have an adapter "
             "each. Remove one, or name both in lora_modules_to_save instead."
         )
-    if tied and options.get("modules_to_save"):
+    if tied and _names_an_end(model, options.get("modules_to_save") or ()):
         options["ensure_weight_tying"] = True
-    config = LoraConfig(target_modules=targets, bias="none", task_type="CAUSAL_LM", **options)
+    dropout = options.get("lora_dropout") or 0.0
+    if dropout and expert_targets(model, targets):
+        options["lora_dropout"] = 0.0
+        note(f"lora_dropout: {dropout} applies to the layers; experts are one parameter and have no dropout.")
     try:
         with _no_future_warnings():
-            return get_peft_model(model, config)
-    except (ValueError, NotImplementedError, TypeError) as error:
+            config = LoraConfig(target_modules=targets, bias="none", task_type="CAUSAL_LM", **options)
+            adapted = get_peft_model(model, config, autocast_adapter_dtype=float32)
+    except (
+        ValueError,
+        NotImplementedError,
+        TypeError,
+        ImportError,
+        RuntimeError,
+        AssertionError,
+        LookupError,
+    ) as error:
         raise NewtError(f"adapter: peft cannot attach it: {_one_line(error)}") from error
+    if isinstance(targets, str):
+        _refuse_others(adapted, targets)
+    set_dropout(adapted, dropout)
+    if begins_at_random(options.get("init_lora_weights")):
+        remember_beginning(adapted)
+    return adapted
 
 
-def load_lora(model: Any, folder: Path, *, trainable: bool, expected: Mapping[str, Any] | None = None) -> Any:
+def load_lora(
+    model: Any,
+    folder: Path,
+    *,
+    trainable: bool,
+    given: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
+    float32: bool = True,
+    on_cpu: bool = False,
+) -> Any:
     """The model with the adapter of a folder.
 
     Args:
         model: the base model that the adapter was trained on.
-        folder: holds adapter_config.json and the adapter's weights.
+        folder: holds adapter_config.json and the adapter's weights; after ReLoRA also the base that they fit.
         trainable: the adapter will be trained further.
-        expected: options of the config that must equal the adapter's.
+        given: what the user wrote: key -> (name in adapter_config.json, value). The adapter's own values win, except
+            for the dropout; the user is told.
+        float32: hold the adapter in float32, whatever the base's number type.
+        on_cpu: read the weights into the CPU's memory first.
 
     Raises:
-        NewtError: no adapter, an adapter of another base model, or other options.
+        NewtError: no adapter, or an adapter of another base model.
     """
     from peft import PeftModel
 
     saved = adapter_config(folder)
-    for name, value in (expected or {}).items():
-        if saved.get(name) != value:
-            raise NewtError(
-                f"lora_model_dir: {folder} has {name} {saved.get(name)}, not {value}: remove it or set it so"
-            )
-    _same_base(model, saved, folder)
+    refuse_unknown_fields(saved, folder)
+    note_ignored({key: pair for key, pair in given.items() if key != "lora_dropout"}, saved, folder)
+    same_base(model, saved, folder)
+    if (folder / RELORA).is_dir():
+        load_base(model, folder / RELORA)
+    options = {"torch_device": "cpu"} if on_cpu else {}
     try:
         with _no_future_warnings():
-            return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    except (ValueError, RuntimeError, OSError) as error:
+            adapted = PeftModel.from_pretrained(
+                model, str(folder), is_trainable=trainable, autocast_adapter_dtype=float32, **options
+            )
+    except (ValueError, RuntimeError, OSError, ImportError, AssertionError) as error:
         raise NewtError(f"lora_model_dir: {folder} does not fit the base model: {_one_line(error)}") from error
+    if trainable and "lora_dropout" in given:
+        set_dropout(adapted, given["lora_dropout"][1])
+    return adapted
 
 
-def adapter_config(folder: Path) -> dict[str, Any]:
-    """The content of adapter_config.json.
+def set_dropout(model: Any, dropout: float) -> None:
+    """Give every adapted layer this dropout. Experts, which are parameters, have none."""
+    for module in model.modules():
+        if hasattr(module, "lora_dropout") and not hasattr(module, "parameter_name"):
+            for name in module.lora_dropout:
+                module.lora_dropout[name] = nn.Dropout(dropout) if dropout else nn.Identity()
+
+
+def expert_targets(model: Any, targets: str | Sequence[str] | None) -> set[str]:
+    """Parameters of experts that peft would adapt for names of layers that transformers has fused into them.
 
     Raises:
-        NewtError: missing, damaged, or without weights next to it.
+        NewtError: only a part of what is fused is named.
     """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise NewtError(f"{folder} holds no adapter: {CONFIG} is missing")
+    return _converted(model, targets)[1] if targets else set()
+
+
+def _converted(model: Any, targets: str | Sequence[str]) -> tuple[set[str], set[str]]:
+    """(names that stay modules, names of parameters that others became), tried on a config that is thrown away."""
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import (
+        convert_peft_config_for_transformers,
+        get_model_conversion_mapping,
+    )
+
+    probe = LoraConfig(target_modules=targets if isinstance(targets, str) else list(targets))
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        convert_peft_config_for_transformers(probe, model=model, conversions=get_model_conversion_mapping(model))
     except ValueError as error:
-        raise NewtError(f"{path} is not valid JSON") from error
-    if not (folder / WEIGHTS).is_file():
-        raise NewtError(f"{folder} holds no adapter: {WEIGHTS} is missing")
-    return dict(config)
+        raise NewtError(f"lora_target_modules: {_one_line(error)}") from error
+    left = {probe.target_modules} if isinstance(probe.target_modules, str) else set(probe.target_modules or ())
+    return left, set(probe.target_parameters or ())
+
+
+def _refuse_others(model: Any, pattern: str) -> None:
+    """In some models with experts peft widens an expression to all modules with the same last name."""
+    for name, module in model.get_base_model().named_modules():
+        if hasattr(module, "lora_A") and not hasattr(module, "parameter_name") and not re.fullmatch(pattern, name):
+            kind = model.config.model_type
+            raise NewtError(
+                f"lora_target_modules: in {kind} models peft also adapts {name}, which the regular expression does not "
+                "match. Use a list of names, with peft_layers_to_transform for some layers only."
+            )
 
 
 def target_modules(model: Any, modules: str | Sequence[str] | None, linear: bool) -> str | list[str] | None:
@@ -117,12 +189,31 @@ def target_modules(model: Any, modules: str | Sequence[str] | None, linear: bool
         modules, linear = (), True
     names = list(modules or ())
     candidates = list(adaptable(model))
-    for name in names:
-        if not any(full == name or full.endswith(f".{name}") for full in candidates):
+    missing = [name for name in names if not any(_is_or_ends_with(full, name) for full in candidates)]
+    for name in missing:
+        if name in _converted(model, names)[0]:
             raise NewtError(f"lora_target_modules: {_no_match(name, candidates)}")
     if linear:
         names += [name for name in linear_names(model) if name not in names]
-    return names or None
+    return _inside_wrappers(model, names) or None
+
+
+def _inside_wrappers(model: Any, names: list[str]) -> list[str]:
+    """Layers that clip what goes through a linear layer get the adapter inside: all names become full ones."""
+    modules = dict(model.named_modules())
+    hits = [full for full in modules if any(_is_or_ends_with(full, name) for name in names)]
+    if not any(_wraps_linear(modules[full]) for full in hits):
+        return names
+    inside = [f"{full}.linear" if _wraps_linear(modules[full]) else full for full in hits]
+    return list(dict.fromkeys(name for name in inside if not _wraps_linear(modules[name])))
+
+
+def _wraps_linear(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("ClippableLinear") and isinstance(getattr(module, "linear", None), nn.Linear)
+
+
+def _is_or_ends_with(full: str, name: str) -> bool:
+    return full == name or full.endswith(f".{name}")
 
 
 def linear_names(model: Any) -> list[str]:
@@ -142,6 +233,8 @@ def adaptable(model: Any) -> Iterator[str]:
 def _is_linear(module: nn.Module) -> bool:
     # GPT-2 calls its linear layer Conv1D; quantized layers are called Linear4bit and the like.
     kind = type(module).__name__
+    if "Router" in kind:  # a linear layer by inheritance that returns scores and choices
+        return False
     return isinstance(module, nn.Linear) or kind == "Conv1D" or ("Linear" in kind and hasattr(module, "weight"))
 
 
@@ -196,51 +289,28 @@ def _targets_both_ends(model: Any, targets: str | list[str] | None) -> bool:
     return hit > 1
 
 
+def _names_an_end(model: Any, names: Sequence[str]) -> bool:
+    ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    full = (name for name, module in model.named_modules() if id(module) in ends)
+    return any(_is_or_ends_with(end, name) for end in full for name in names)
+
+
 def shares_embedding(model: Any) -> bool:
     """Whether the input embedding and the output layer are one weight."""
     head = model.get_output_embeddings()
     return head is not None and head.weight is model.get_input_embeddings().weight
 
 
-def _same_base(model: Any, saved: Mapping[str, Any], folder: Path) -> None:
-    """An adapter of another base model would load and give nonsense."""
-    trained_on, base = str(saved.get("base_model_name_or_path") or ""), str(model.name_or_path or "")
-    if not trained_on or not base or Path(trained_on).name == Path(base).name:
-        return
-    configs = [Path(name) / "config.json" for name in (trained_on, base)]
-    if all(path.is_file() for path in configs) and configs[0].read_bytes() == configs[1].read_bytes():
-        return
-    raise NewtError(
-        f"lora_model_dir: the adapter in {folder} was trained on {trained_on}, but base_model is {base}. If they are "
-        f"the same model, correct base_model_name_or_path in {folder / CONFIG}."
-    )
-
-
-def trainable_table(model: nn.Module) -> list[tuple[str, int, int]]:
-    """(kind of module, trainable parameters, all parameters), largest trainable count first.
-
-    The kind is the last part of the module's name without an adapter's own parts, such as ``q_proj``.
-    """
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for name, parameter in model.named_parameters():
-        parts = [p for p in name.split(".")[:-1] if not p.startswith("lora_") and p not in ("default", "base_layer")]
-        row = counts[parts[-1] if parts else name]
-        row[0] += parameter.numel() if parameter.requires_grad else 0
-        row[1] += parameter.numel()
-    rows = [(kind, trainable, total) for kind, (trainable, total) in counts.items()]
-    return sorted(rows, key=lambda row: (-row[1], -row[2], row[0]))
-
-
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """(trainable, all) parameters; a shared one counts once."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return trainable, sum(parameter.numel() for parameter in model.parameters())
+    return trainable, sum(size_of(parameter) for parameter in model.parameters())
 
 
 def in_float32(model: nn.Module) -> None:
     """Hold every trainable floating-point parameter in float32, so that small updates are not rounded away."""
     for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
+        if parameter.requires_grad and parameter.is_floating_point() and parameter.itemsize < 4:
             parameter.data = parameter.data.float()
 
 

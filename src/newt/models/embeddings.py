@@ -8,7 +8,11 @@ from typing import Any
 from torch import nn
 
 from newt.config.core import Model
+from newt.models.untrained import trained_ids
 from newt.support.errors import NewtError
+
+FEW = 0.75
+"""A tokenizer with fewer tokens than this part of the model's is probably another model's."""
 
 LENGTH_FREE_ROPE = ("default", "linear", "llama3", "proportional")
 """Rope types whose frequencies do not depend on ``max_position_embeddings``."""
@@ -39,21 +43,52 @@ def resize_embeddings(model: Any, tokens: int, settings: Model, notes: list[str]
     return bool(wanted > rows)
 
 
+def check_vocabulary(model: Any, tokenizer: Any, settings: Model, notes: list[str]) -> None:
+    """A tokenizer of another model would train nonsense without any sign of it.
+
+    Tokens that were added to a tokenizer may lack a row (the embedding grows); its own may not.
+
+    Raises:
+        NewtError: the tokenizer's own vocabulary is larger than the embedding.
+    """
+    own, rows = getattr(tokenizer, "newt_own", 0), model.get_input_embeddings().weight.shape[0]
+    key = "tokenizer_config" if settings.tokenizer_config else "base_model"
+    if settings.reinit_weights:
+        return
+    if own > rows:
+        raise NewtError(
+            f"{key}: the tokenizer has {own} tokens, but the model has embeddings of {rows}: it is another model's. "
+            "Set tokenizer_config to the model's own"
+        )
+    if len(tokenizer) < FEW * rows:
+        notes.append(f"the tokenizer has {len(tokenizer)} tokens, the model {rows}: is it the model's own? ({key})")
+
+
 def refuse_untrained_tokens(model: Any, tokenizer: Any, grown: bool) -> None:
     """A token that the config adds needs a trained embedding; an adapter alone leaves it random.
 
     Raises:
-        NewtError: names the modules to train.
+        NewtError: names the keys to set.
     """
     new: Sequence[str] = getattr(tokenizer, "newt_untrained", ())
-    ends = [(name, end) for name, end in _ends(model) if not any(p.requires_grad for p in end.parameters())]
-    if new and ends:
-        names = ", ".join(name for name, _ in _ends(model))
+    ids = {tokenizer.convert_tokens_to_ids(text): text for text in new}
+    ends = [(name, trained_ids(end)) for name, end in _ends(model)]
+    lost = [number for number in ids if any(trained is not None and number not in trained for _, trained in ends)]
+    if lost:
+        names = [name for name, _ in ends]
         where = "a new row" if grown else "an unused row"
+        rows = f"[{', '.join(map(str, sorted(ids)))}]"
+        if len(names) > 1 and not _tied(model):
+            rows = "{" + ", ".join(f"{name}: {rows}" for name in names) + "}"
         raise NewtError(
-            f"special_tokens: {new[0]!r} is new to this tokenizer ({where} of the embedding), and would stay "
-            f"untrained. Set lora_modules_to_save: [{names}]"
+            f"special_tokens: {ids[lost[0]]!r} is new to this tokenizer ({where} of the embedding), and would stay "
+            f"untrained. Set lora_modules_to_save: [{', '.join(names)}], or train these rows alone with "
+            f"peft_trainable_token_indices: {rows}"
         )
+
+
+def _tied(model: Any) -> bool:
+    return bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
 
 
 def _ends(model: Any) -> list[tuple[str, Any]]:
@@ -105,10 +140,11 @@ def align_special_ids(model: Any, tokenizer: Any, notes: list[str]) -> None:
                 setattr(model.config, name, value)
         if generation is not None:
             stops = getattr(generation, name, None)
-            setattr(generation, name, _stops(value, stops) if name == "eos_token_id" else value)
+            setattr(generation, name, stop_ids(value, stops) if name == "eos_token_id" else value)
 
 
-def _stops(eos: int, old: int | list[int] | None) -> int | list[int]:
+def stop_ids(eos: int, old: int | list[int] | None) -> int | list[int]:
+    """The end token before what ended a text until now."""
     others = [old] if isinstance(old, int) else list(old or ())
     stops = [eos, *(stop for stop in others if stop != eos)]
     return stops if len(stops) > 1 else eos

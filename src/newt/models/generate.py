@@ -13,6 +13,7 @@ from newt.config.core import Model
 from newt.extend import LoadPlan
 from newt.models.adapters import load_lora
 from newt.models.embeddings import align_special_ids, resize_embeddings
+from newt.models.kbit import is_packed, is_quantized
 from newt.models.load import build_model, len_of
 from newt.support.errors import NewtError
 
@@ -41,6 +42,8 @@ def load_for_inference(plan: LoadPlan, tokenizer: Any, folder: Path | str | None
         model = load_lora(model, trained, trainable=False)
     model.requires_grad_(False)
     model.eval()
+    if is_quantized(model):
+        return model  # it was loaded to its device, and cannot be moved
     return model.to("cuda") if torch.cuda.is_available() else model
 
 
@@ -97,11 +100,11 @@ def generate_ids(
         raise NewtError("The prompt is empty")
     device = next(model.parameters()).device
     chooser = _Chooser(prompt_ids, torch.Generator(device).manual_seed(seed), **sampling)
-    stops = _stop_ids(model)
+    stops = stop_ids(model)
     current = torch.tensor([list(prompt_ids)], device=device)
     cache = None
     for length in range(len(prompt_ids), len(prompt_ids) + max_new_tokens):
-        with torch.no_grad(), _mixed_precision(model):
+        with torch.no_grad(), mixed_precision(model):
             mask = torch.ones(1, length, dtype=torch.long, device=device)
             output = model(input_ids=current, attention_mask=mask, past_key_values=cache, use_cache=True)
         cache = output.past_key_values
@@ -112,16 +115,18 @@ def generate_ids(
         current = torch.tensor([[token]], device=device)
 
 
-def _mixed_precision(model: Any) -> AbstractContextManager[Any]:
+def mixed_precision(model: Any) -> AbstractContextManager[Any]:
+    """Lets a model that holds some weights in 16 and some in 32 bits compute in 16."""
     """Autocast for a model that trains float32 weights upon frozen ones of 16 bits, as its training has it."""
-    kinds = {parameter.dtype for parameter in model.parameters()}
+    kinds = {parameter.dtype for parameter in model.parameters() if not is_packed(parameter)}
     half = next((kind for kind in (torch.bfloat16, torch.float16) if kind in kinds), None)
     if half is None or torch.float32 not in kinds:
         return nullcontext()
     return torch.autocast(next(model.parameters()).device.type, dtype=half)
 
 
-def _stop_ids(model: Any) -> set[int]:
+def stop_ids(model: Any) -> set[int]:
+    """Ids at which generation ends."""
     config = getattr(model, "generation_config", None) or model.config
     stops = config.eos_token_id
     return set(stops) if isinstance(stops, list | tuple) else {stops} - {None}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import set_seed
 
@@ -15,12 +17,24 @@ from newt.config.core import Batch, Model, RunControl
 from newt.config.section import Config
 from newt.extend import LoadPlan, Swap
 from newt.models.adapters import count_parameters
-from newt.models.embeddings import align_special_ids, fit_positions, refuse_untrained_tokens, resize_embeddings
+from newt.models.embeddings import (
+    align_special_ids,
+    check_vocabulary,
+    fit_positions,
+    refuse_untrained_tokens,
+    resize_embeddings,
+)
 from newt.models.facts import require_model
+from newt.models.foreign_code import refuse_foreign_code
+from newt.models.kbit import describe, is_quantized, prepare_for_adapter, settle
+from newt.models.quantize import check_experts
 from newt.models.quiet import quiet
 from newt.support.errors import NewtError
 
-LOADER_ERRORS = (OSError, ValueError, KeyError, ImportError, TypeError, RuntimeError, NotImplementedError)
+LOADER_ERRORS = (
+    OSError, ValueError, KeyError, ImportError, TypeError, RuntimeError, NotImplementedError, AttributeError, EOFError,
+    SafetensorError,
+)  # fmt: skip
 
 
 @dataclass
@@ -50,15 +64,20 @@ def load_model(plan: LoadPlan, tokenizer: Any) -> Loaded:
     """
     cfg, notes = plan.cfg, list(getattr(tokenizer, "newt_notes", ()))
     model = build_model(plan, notes)
+    check_vocabulary(model, tokenizer, cfg[Model], notes)
     grown = resize_embeddings(model, len_of(tokenizer), cfg[Model], notes)
     fit_positions(model, max(cfg[Batch].sequence_len, cfg[Batch].eval_length), notes)
     align_special_ids(model, tokenizer, notes)
     model.config.use_cache = False  # a cache is useless in training, and with one packed samples would see each other
+    for prepare_base in plan.prepare_base:
+        prepare_base(model, notes)
     apply_swaps(model, [swap for swap in plan.swaps if swap.when == "before_adapter"])
     attach = plan.adapter.get()
     if attach is not None:
         # Seeded again, so that the adapter is the same whatever was drawn while the base was built.
         set_seed(cfg[RunControl].seed)
+        if is_quantized(model):
+            prepare_for_adapter(model, cfg.value("gradient_checkpointing_kwargs"))
         model = attach(model)
     apply_swaps(model, [swap for swap in plan.swaps if swap.when == "after_adapter"])
     for prepare in plan.prepare:
@@ -96,23 +115,33 @@ def build_model(plan: LoadPlan, notes: list[str], source: str | None = None) -> 
     config = read_config(plan.cfg, None if source == model.base_model else source)
     kwargs = _loader_kwargs(plan)
     set_seed(plan.cfg[RunControl].seed)
-    loader = _loader(model.type_of_model)
+    loader = _class_of_transformers("type_of_model", model.type_of_model or "AutoModelForCausalLM", "For")
     if model.reinit_weights:
         build = getattr(loader, "from_config", None) or loader._from_config
         notes.append("the model starts from random weights (reinit_weights)")
         return build(config, **kwargs)
-    if model.trust_remote_code:
-        kwargs["trust_remote_code"] = True
+    # Always said: where nothing is said, transformers asks on the terminal whether it may run the code.
+    kwargs["trust_remote_code"] = model.trust_remote_code
     if model.revision_of_model and source == model.base_model:
         kwargs["revision"] = model.revision_of_model
     # Weights of another shape are reported by ``_check_loading``, in one line and with their names.
     kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    acknowledged = "quantize_moe_experts" in plan.cfg.given
+    if said := check_experts(config, loader, kwargs.get("quantization_config"), acknowledged=acknowledged):
+        notes.append(said)
     try:
         with quiet():
             built, info = loader.from_pretrained(source, config=config, **kwargs)
+    except pickle.UnpicklingError as error:
+        what = "its .bin files hold more than numbers, or are damaged; they could run code and are not read"
+        raise NewtError(f"base_model: cannot load {source}: {what}. Take the checkpoint as safetensors") from error
     except LOADER_ERRORS as error:
+        refuse_foreign_code(error, "base_model", source)
         raise NewtError(f"base_model: cannot load {source}: {one_line(error)}") from error
     _check_loading(source, info, notes)
+    if is_quantized(built):
+        settle(built)
+        notes.append(describe(built))
     return built
 
 
@@ -122,14 +151,14 @@ def read_config(cfg: Config, source: str | None = None) -> Any:
     Raises:
         NewtError: it cannot be read, or an override names a key that it does not have.
     """
-    from transformers import AutoConfig
-
     model = cfg[Model]
+    reader = _class_of_transformers("cls_model_config", cfg.value("cls_model_config") or "AutoConfig", "Config")
     source = source or model.base_model_config or model.base_model
     revision = {"revision": model.revision_of_model} if model.revision_of_model and source == model.base_model else {}
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=model.trust_remote_code, **revision)
+        config = reader.from_pretrained(source, trust_remote_code=model.trust_remote_code, **revision)
     except LOADER_ERRORS as error:
+        refuse_foreign_code(error, "base_model", source)
         hint = "" if model.base_model_config else " (base_model_config may name another source)"
         raise NewtError(f"base_model: cannot read the config of {source}: {one_line(error)}{hint}") from error
     return override_config(config, model.overrides_of_model_config or {})
@@ -177,14 +206,20 @@ def _loader_kwargs(plan: LoadPlan) -> dict[str, Any]:
     return kwargs
 
 
-def _loader(name: str | None) -> Any:
+def _class_of_transformers(key: str, name: str, kind: str) -> Any:
+    """A class by its name, which the user gave as the value of ``key``.
+
+    Raises:
+        NewtError: there is none that can load anything.
+    """
     import transformers
 
-    found = getattr(transformers, name or "AutoModelForCausalLM", None)
+    found = getattr(transformers, name, None)
     if found is None or not hasattr(found, "from_pretrained"):
-        near = difflib.get_close_matches(str(name), [x for x in dir(transformers) if "For" in x], n=1)
+        near = difflib.get_close_matches(name, [x for x in dir(transformers) if kind in x], n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise NewtError(f"type_of_model: transformers has no model class {name}.{hint}")
+        what = "model" if kind == "For" else "config"
+        raise NewtError(f"{key}: transformers has no {what} class {name}.{hint}")
     return found
 
 

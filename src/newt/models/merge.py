@@ -21,9 +21,12 @@ from torch import Tensor
 
 from newt.config.core import Model
 from newt.config.section import Config
-from newt.models.adapters import WEIGHTS, adapter_config
+from newt.models.adapter_files import RELORA, WEIGHTS, adapter_config
 from newt.models.facts import require_model
 from newt.models.lora_math import Update, merged_weight
+from newt.models.portable import begins_at_random
+from newt.models.quantize import Held, read_record
+from newt.models.special_ids import follow_tokenizer
 from newt.models.verify import Verified, verify_merge
 from newt.support.errors import NewtError
 from newt.support.files import atomic_dir
@@ -42,7 +45,7 @@ TOKENIZER = re.compile(
     r"tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab\..*|merges\.txt|chat_template.*|tekken\.json|spiece\.model"
 )
 WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
-INITS = ("gaussian", "loftq", "orthogonal")
+INITS = ("gaussian", "orthogonal")
 UNMERGEABLE = ("use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config", "velora_config",
                "layer_replication", "trainable_token_indices", "lora_bias", "alora_invocation_tokens")  # fmt: skip
 
@@ -74,6 +77,8 @@ class MergeReport:
 class _Plan:
     updates: dict[str, Update]
     settings: Mapping[str, Any]
+    held: Held | None = None
+    quantized: dict[str, bool] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
@@ -99,28 +104,51 @@ def merge_lora(
         NewtError: the adapter does not fit, cannot be merged without loss, or the comparison failed.
     """
     settings = adapter_config(adapter_dir)
-    base = _base_folder(cfg)
+    _refuse_random_beginning(settings)
+    base = adapter_dir / RELORA
+    if not base.is_dir():
+        base = _base_folder(cfg)
+    _refuse_quantized(base)
+    held = read_record(adapter_dir, cfg)
     if output_dir.is_dir() and any(output_dir.iterdir()) and not (output_dir / "config.json").is_file():
         raise NewtError(f"{output_dir} holds something that is not a model: name another folder")
     with atomic_dir(output_dir) as folder:
         if method == "legacy":
             from newt.models.verify import merge_in_memory
 
-            report = MergeReport(output_dir, *merge_in_memory(base, adapter_dir, folder))
+            report = MergeReport(output_dir, *merge_in_memory(base, adapter_dir, folder, held))
         else:
-            report = _merge_files(base, adapter_dir, folder, settings)
-        _copy_others(base, adapter_dir, folder)
+            report = _merge_files(base, adapter_dir, folder, settings, held)
+        if held is not None:
+            report = replace(report, notes=(*report.notes, _NOTE_HELD))
+        if _copy_others(base, adapter_dir, folder):
+            report = replace(report, notes=(*report.notes, *follow_tokenizer(folder)))
         if verify:
-            report = _checked(report, verify_merge(base, adapter_dir, folder))
+            report = _checked(report, verify_merge(base, adapter_dir, folder, held), method)
         report = replace(report, output_dir=output_dir)
     return report
 
 
-def _checked(report: MergeReport, found: Verified) -> MergeReport:
+_NOTE_HELD = "weights that were held in 4 bits in training are merged as they were then: quantized and given back"
+
+
+def _refuse_quantized(base: Path) -> None:
+    """Weights that are stored in few bits cannot take an update."""
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    stored = config.get("quantization_config")
+    if stored is not None:
+        raise NewtError(
+            f"base_model: the weights in {base} are quantized ({stored.get('quant_method', 'unknown method')}): name "
+            "the checkpoint that they were made from, and the adapter is merged into that"
+        )
+
+
+def _checked(report: MergeReport, found: Verified, method: str) -> MergeReport:
+    other = "legacy" if method == "memory_efficient" else "memory_efficient"
     if not found.max_difference <= found.tolerance:  # also when it is not a number
         raise NewtError(
             f"The merged model differs from base + adapter: logits by {found.max_difference:.3g}, of which rounding "
-            f"explains {found.tolerance:.3g}. Nothing was written. Try merge_method: legacy"
+            f"explains {found.tolerance:.3g}. Nothing was written. Try merge_method: {other}"
         )
     notes = report.notes
     if 0 < found.adapter_effect <= found.tolerance:
@@ -175,6 +203,14 @@ def _read_updates(folder: Path, settings: Mapping[str, Any]) -> dict[str, Update
     return updates
 
 
+def _refuse_random_beginning(settings: Mapping[str, Any]) -> None:
+    if begins_at_random(settings.get("init_lora_weights")):
+        raise NewtError(
+            f"The adapter began with {settings['init_lora_weights']}, which takes a random part out of the base: what "
+            "it fits cannot be found again. The adapter that a finished run writes has no such beginning: merge that"
+        )
+
+
 def _refuse_unmergeable(settings: Mapping[str, Any]) -> None:
     kind = settings.get("peft_type")
     if kind != "LORA":
@@ -201,11 +237,14 @@ def _check_complete(name: str, update: Update, settings: Mapping[str, Any]) -> N
 # --------------------------------------------------------------------------- the files
 
 
-def _merge_files(base: Path, adapter: Path, folder: Path, settings: Mapping[str, Any]) -> MergeReport:
-    plan = _Plan(_read_updates(adapter, settings), settings)
+def _merge_files(
+    base: Path, adapter: Path, folder: Path, settings: Mapping[str, Any], held: Held | None
+) -> MergeReport:
+    plan = _Plan(_read_updates(adapter, settings), settings, held)
     shards = _shards(base)
     names = {name: shard for shard in shards for name in _names(base / shard)}
     plan.updates = {_find(name, names, base): update for name, update in plan.updates.items()}
+    plan.quantized = _find_quantized(held, names, base)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     extra = _untie(plan, names, config)
     index: dict[str, str] = {}
@@ -256,6 +295,20 @@ def _find(name: str, names: Mapping[str, str], base: Path) -> str:
     raise NewtError(f"The adapter's {name} belongs to nothing in {base}: was it trained on another base model?")
 
 
+def _find_quantized(held: Held | None, names: Mapping[str, str], base: Path) -> dict[str, bool]:
+    """The checkpoint's names of the weights that were held in 4 bits -> they are stored as (in, out)."""
+    if held is None:
+        return {}
+    from transformers import AutoConfig
+
+    wanted = held.names(AutoConfig.from_pretrained(str(base)))
+    try:
+        return {_find(name, names, base): transposed for name, transposed in wanted.items()}
+    except NewtError as error:
+        # Experts that stand apart in the files were quantized as one parameter.
+        raise NewtError("The base's quantized weights are named otherwise on disk: use merge_method: legacy") from error
+
+
 def _untie(plan: _Plan, names: Mapping[str, str], config: dict[str, Any]) -> dict[str, str]:
     """Weights to write although the checkpoint has none: an output layer that shares the embedding's weight.
 
@@ -295,11 +348,14 @@ def _merged_shard(path: Path, plan: _Plan) -> Iterator[tuple[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
             tensor = file.get_tensor(name)
+            stored = tensor.dtype
+            if plan.held is not None and name in plan.quantized:
+                tensor = plan.held.through(tensor, transposed=plan.quantized[name])
             update = plan.updates.get(name)
             if update is not None:
                 tensor = merged_weight(tensor, update, name, plan.settings)
                 plan.done.add(name)
-            yield name, tensor
+            yield name, tensor.to(stored).contiguous()
 
 
 def _extra_heads(
@@ -325,8 +381,8 @@ def _note_rows(tensors: Mapping[str, Tensor], plan: _Plan, config: dict[str, Any
                 section["vocab_size"] = tensor.shape[0]
 
 
-def _copy_others(base: Path, adapter: Path, folder: Path) -> None:
-    """Everything that is not weights comes from the base, the tokenizer from the adapter if it has one."""
+def _copy_others(base: Path, adapter: Path, folder: Path) -> bool:
+    """Everything that is not weights comes from the base, the tokenizer from the adapter if it has one (returned)."""
     own_tokenizer = any((adapter / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tekken.json"))
     for path in sorted(base.iterdir()):
         weights = path.suffix in WEIGHT_FILES or "index" in path.name or path.name.startswith(".")
@@ -336,3 +392,4 @@ def _copy_others(base: Path, adapter: Path, folder: Path) -> None:
     for path in sorted(adapter.iterdir()) if own_tokenizer else ():
         if path.is_file() and TOKENIZER.fullmatch(path.name):
             shutil.copyfile(path, folder / path.name)
+    return own_tokenizer

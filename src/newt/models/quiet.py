@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging as standard_logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from transformers.utils import logging
+
+# On a CPU bitsandbytes looks for a faster kernel of the Hub's when it is imported (by peft, wherever it is installed),
+# and warns when there is none. That kernel serves a path that is never taken here: see ``kbit.settle``.
+standard_logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(standard_logging.ERROR)
 
 
 @contextmanager

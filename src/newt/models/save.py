@@ -9,7 +9,10 @@ from typing import Any
 
 from newt.config.section import Config
 from newt.models.load import read_config
+from newt.models.portable import make_portable
+from newt.models.quantize import write_record
 from newt.models.quiet import quiet
+from newt.models.tokenizer import save_tokenizer
 from newt.support.files import atomic_dir
 
 LAST = ("config.json", "adapter_config.json")
@@ -44,12 +47,14 @@ def _write(model: Any, tokenizer: Any, folder: Path, cfg: Config) -> None:
             with warnings.catch_warnings():  # that embeddings are saved, which is what we asked for
                 warnings.simplefilter("ignore")
                 model.save_pretrained(folder, save_embedding_layers=_saves_embeddings(model, cfg))
+            make_portable(model, folder)
             (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+            write_record(model.get_base_model(), folder)
         else:
             model.save_pretrained(folder)
     finally:
         model.config.use_cache = use_cache
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, cfg)
 
 
 def _saves_embeddings(model: Any, cfg: Config) -> bool | str:

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from newt.models.adapters import load_lora
+from newt.models.quantize import Held
 from newt.models.quiet import quiet
 
 LENGTHS = (5, 17, 64)
@@ -33,9 +34,16 @@ class Verified:
     adapter_effect: float
 
 
-def verify_merge(base: Path, adapter: Path, merged: Path) -> Verified:
-    """Compare the logits of two models on fixed token ids of several lengths, in float32."""
-    model = _with_rows_of(_load(base), adapter)
+def verify_merge(base: Path, adapter: Path, merged: Path, held: Held | None = None) -> Verified:
+    """Compare the logits of two models on fixed token ids of several lengths, in float32.
+
+    Args:
+        base: folder of the base model.
+        adapter: folder of the adapter.
+        merged: folder of the merged model.
+        held: how the base's weights were held in 4 bits in training.
+    """
+    model = _with_rows_of(_load(base, held), adapter)
     probes = _probes(model.get_input_embeddings().weight.shape[0])
     plain = _logits(model, probes)
     expected = _logits(load_lora(model, adapter, trainable=False), probes)
@@ -74,10 +82,12 @@ def _shift(model: Any, names: set[str], relative: float) -> None:
             parameter.mul_(1 + relative * (2 * torch.rand(parameter.shape, generator=random) - 1))
 
 
-def merge_in_memory(base: Path, adapter: Path, folder: Path) -> tuple[int, int]:
+def merge_in_memory(base: Path, adapter: Path, folder: Path, held: Held | None = None) -> tuple[int, int]:
     """Merge with peft and write the model; returns (merged, adapted) weights, which are equal."""
     dtype = _stored_dtype(base)
-    model = load_lora(_with_rows_of(_load(base), adapter), adapter, trainable=False)
+    model = load_lora(_with_rows_of(_load(base, held), adapter), adapter, trainable=False)
+    if any(config.layer_replication for config in model.peft_config.values() if hasattr(config, "layer_replication")):
+        _part_from_each_other(model)
     count = sum(hasattr(module, "merge") and hasattr(module, "lora_A") for module in model.modules())
     model = model.merge_and_unload(safe_merge=True)
     model.to(dtype)
@@ -87,11 +97,25 @@ def merge_in_memory(base: Path, adapter: Path, folder: Path) -> tuple[int, int]:
     return count, count
 
 
-def _load(folder: Path) -> Any:
+def _part_from_each_other(model: Any) -> None:
+    """Layers that were repeated share their base weights, and each adapter goes into its own."""
+    seen: set[int] = set()
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) in seen and not any(module in end.modules() for end in ends if end is not None):
+                setattr(module, name, torch.nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+            seen.add(id(parameter))
+
+
+def _load(folder: Path, held: Held | None = None) -> Any:
     from transformers import AutoModelForCausalLM
 
     with quiet():
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    if held is not None:
+        held.put_into(model)
+    return model
 
 
 def _with_rows_of(model: Any, adapter: Path) -> Any:
