@@ -1,7 +1,7 @@
 """Variants of attention."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run, unsupported
 
 from newt.extend import Facts
 
@@ -76,3 +76,33 @@ def test_accepted(keys):
 )
 def test_what_is_not_built_yet(keys, expected):
     assert unsupported(**keys) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "called"),
+    [
+        ({"scaling_softmax": True}, [("use_scaled_softmax", 0.43, 0.0)]),
+        (
+            {"scaling_softmax": True, "scaling_softmax_factor": 0.5, "scaling_softmax_bias": 1.0},
+            [("use_scaled_softmax", 0.5, 1.0)],
+        ),
+        ({"flex_attn_compile_kwargs": {"dynamic": False}}, [("use_compiled_flex", {"dynamic": False})]),
+        ({"scaling_softmax": False}, []),
+    ],
+)
+def test_the_finished_model_gets_another_attention(monkeypatch, keys, called):
+    from newt.models import attention_functions
+
+    seen = []
+    for name in ("use_scaled_softmax", "use_compiled_flex"):
+        monkeypatch.setattr(attention_functions, name, lambda model, *rest, name=name: seen.append((name, *rest)))
+    plan = make_run(attn_implementation="flex_attention", **keys).load_plan()
+    for prepare in plan.prepare:
+        prepare(None)
+    assert seen == called
+
+
+def test_scaled_and_compiled_flex_attention_are_two_functions():
+    keys = {"scaling_softmax": True, "flex_attn_compile_kwargs": {"dynamic": False}}
+    (found,) = complaints(attn_implementation="flex_attention", **keys)
+    assert "cannot be used with flex_attn_compile_kwargs yet" in found

@@ -1,7 +1,9 @@
 """Evaluation of generated answers."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run, unsupported
+
+from newt.extend import Facts
 
 
 @pytest.mark.parametrize(
@@ -31,11 +33,23 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"do_causal_lm_eval": True, "val_set_size": 0.1}, {"do_causal_lm_eval"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_comet_is_no_metric_yet():
+    keys = {"do_causal_lm_eval": True, "val_set_size": 0.1, "eval_causal_lm_metrics": ["comet", "chrf"]}
+    assert unsupported(**keys) == {"eval_causal_lm_metrics"}
+
+
+def test_scores_need_a_package_and_perplexity_does_not():
+    keys = {"do_causal_lm_eval": True, "val_set_size": 0.1}
+    assert any("pip install 'newt-tune[eval]'" in text for text in complaints(Facts(known=True), **keys))
+    assert complaints(Facts(known=True), **keys, eval_causal_lm_metrics=["perplexity"]) == []
+
+
+def test_what_the_evaluation_gets(monkeypatch):
+    from newt.training import causal_lm
+
+    made = []
+    monkeypatch.setattr(causal_lm, "CausalLm", lambda *found: made.append(found) or (lambda trainer: {"chrf": 1.0}))
+    keys = {"do_causal_lm_eval": True, "val_set_size": 0.1, "sequence_len": 64, "eval_max_new_tokens": 9}
+    (evaluate,) = make_run(**keys).train_plan().evaluations
+    assert evaluate(None) == evaluate(None) == {"chrf": 1.0}
+    assert made == [(("sacrebleu", "ter", "chrf"), 9, 64)]

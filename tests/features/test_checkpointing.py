@@ -21,9 +21,13 @@ def test_the_user_may_choose_reentrance():
 
 
 def test_messages():
-    assert "does not support it yet" in messages(gradient_checkpointing="offload")[0]
     assert "gradient_checkpointing is not on" in messages(gradient_checkpointing_kwargs={"use_reentrant": True})[0]
-    assert "with activation_offloading: disk" in messages(gradient_checkpointing="offload_disk")[0]
+    assert messages(gradient_checkpointing="offload") == messages(gradient_checkpointing="offload_disk") == []
+
+
+def test_the_selective_form_switches_it_on_itself():
+    keys = {"gradient_checkpointing": True, "selective_checkpointing": True}
+    assert "gradient_checkpointing" not in make_run(**keys).train_plan().args
 
 
 @pytest.mark.parametrize(

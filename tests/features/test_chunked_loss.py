@@ -1,7 +1,7 @@
 """The chunked loss."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run, unsupported
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,8 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"chunked_cross_entropy": True}, {"chunked_cross_entropy"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_it_is_the_next_token_loss_of_the_plan():
+    plan = make_run(chunked_cross_entropy=True, chunked_cross_entropy_num_chunks=3).train_plan()
+    assert plan.cross_entropy.by == "chunked loss"
+    assert not make_run().train_plan().cross_entropy
+    assert unsupported(chunked_cross_entropy=True) == set()

@@ -27,3 +27,12 @@ def test_another_way_to_spread_the_run_leaves_only_the_timeout(other):
     assert given(**OPTIONS, **other) == {"ddp_timeout": 7200}
     assert any("ddp: cannot be used with" in text for text in complaints(ddp=True, **other))
     assert complaints(ddp=False, **other) == []
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("NEWT_NCCL_TIMEOUT", 60), ("AXOLOTL_NCCL_TIMEOUT", 60)])
+def test_the_timeout_of_the_environment_holds_where_the_config_is_silent(monkeypatch, name, seconds):
+    monkeypatch.setenv(name, str(seconds))
+    assert make_run().train_plan().args["ddp_timeout"] == seconds
+    assert make_run(ddp_timeout=5).train_plan().args["ddp_timeout"] == 5
+    monkeypatch.setenv(name, "soon")
+    assert "ddp_timeout" not in make_run().train_plan().args

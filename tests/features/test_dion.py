@@ -1,7 +1,7 @@
 """Dion."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints
 
 
 @pytest.mark.parametrize(
@@ -23,13 +23,3 @@ def test_complaints(keys, text):
 )
 def test_accepted(keys):
     assert complaints(**keys) == []
-
-
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"optimizer": "dion", "dion_lr": 0.01}, {"optimizer", "dion_lr"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected

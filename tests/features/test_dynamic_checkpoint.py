@@ -1,7 +1,7 @@
 """Checkpoints on demand."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run
 
 
 @pytest.mark.parametrize(
@@ -15,11 +15,20 @@ def test_accepted(keys):
 
 
 @pytest.mark.parametrize(
-    ("keys", "expected"),
+    ("block", "names"),
     [
-        ({"dynamic_checkpoint": {"enabled": True}}, {"dynamic_checkpoint.enabled"}),
-        ({"dynamic_checkpoint": {"enabled": False}}, set()),
+        ({}, ["newt_checkpoint.save", "axolotl_checkpoint.save"]),
+        ({"trigger_file_path": "save_now"}, ["save_now"]),
+        ({"trigger_file_path": "/somewhere/save_now"}, ["/somewhere/save_now"]),
     ],
 )
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_which_file_is_looked_for(tmp_path, block, names):
+    run = make_run(output_dir=str(tmp_path), dynamic_checkpoint={"enabled": True, "check_interval": 5, **block})
+    (make,) = run.train_plan().callbacks
+    trigger = make()
+    assert trigger.paths == [tmp_path / name for name in names]
+    assert trigger.interval == 5
+
+
+def test_nothing_is_looked_for_when_it_is_off():
+    assert make_run(dynamic_checkpoint={"enabled": False}).train_plan().callbacks == []

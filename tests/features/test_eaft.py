@@ -1,7 +1,7 @@
 """Entropy-adaptive weights."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run, unsupported
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,6 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"use_eaft": True}, {"use_eaft"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_it_is_the_next_token_loss_of_the_plan():
+    assert make_run(use_eaft=True).train_plan().cross_entropy.by == "eaft"
+    assert unsupported(use_eaft=True) == set()

@@ -83,7 +83,7 @@ def test_accepted(keys):
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"fp8": True}, {"fp8"}),
+        ({"fp8": True}, set()),
         ({"fp8": False}, set()),
     ],
 )

@@ -1,7 +1,7 @@
 """Learning rates of some modules."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,17 @@ from tests.helpers import complaints, unsupported
                 "lora_target_linear": True,
             },
             "lr_groups: cannot be used with loraplus_lr_ratio",
+        ),
+        (
+            {
+                "embedding_lr": 1e-4,
+                "loraplus_lr_ratio": 16,
+                "adapter": "lora",
+                "lora_r": 8,
+                "lora_alpha": 16,
+                "lora_target_linear": True,
+            },
+            "embedding_lr: cannot be used with loraplus_lr_ratio",
         ),
         (
             {"lr_groups": [{"name": "a", "modules": ["q"], "lr": 1}, {"name": "a", "modules": ["k"], "lr": 1}]},
@@ -51,11 +62,6 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"embedding_lr_scale": 0.5}, {"embedding_lr_scale"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+@pytest.mark.parametrize(("keys", "by"), [({"embedding_lr_scale": 0.5}, "learning rate groups"), ({}, None)])
+def test_the_rule_stands_in_the_plan(keys, by):
+    assert make_run(**keys).train_plan().groups.by == by

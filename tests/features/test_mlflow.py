@@ -1,7 +1,10 @@
 """MLflow."""
 
+import json
+
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints
+from tests.training.tracked import callback_of, drive
 
 from newt.extend import Facts
 
@@ -47,11 +50,22 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"mlflow_experiment_name": "e"}, {"mlflow_experiment_name"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_a_run_in_a_database_and_its_continuation(tmp_path):
+    pytest.importorskip("mlflow")
+    from mlflow import MlflowClient
+
+    keys = {"mlflow_experiment_name": "e", "mlflow_run_name": "r", "hf_mlflow_log_artifacts": True}
+    drive(callback_of(tmp_path, **keys), tmp_path)
+    run_id = json.loads((tmp_path / "trackers.json").read_text())["mlflow"]
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = client.get_run(run_id)
+    assert (run.info.run_name, run.info.status) == ("r", "FINISHED")
+    assert run.data.params["learning_rate"] == "0.001"
+    assert [(m.step, m.value) for m in client.get_metric_history(run_id, "loss")] == [(1, 1.0), (2, 0.5)]
+    assert run.data.metrics["eval_loss"] == 0.25
+    files = {item.path for item in client.list_artifacts(run_id)}
+    assert files == {"config.yml", "answers", "checkpoint-2", "model"}
+    drive(callback_of(tmp_path, **keys), tmp_path, start=2, end=3, ok=False)
+    assert [m.step for m in client.get_metric_history(run_id, "loss")] == [1, 2, 3]
+    assert client.get_run(run_id).info.status == "KILLED"
+    assert len(client.search_runs([run.info.experiment_id])) == 1

@@ -1,7 +1,7 @@
 """The profiler."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,9 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"profiler_steps": 3}, {"profiler_steps"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_which_steps_are_recorded(tmp_path):
+    keys = {"profiler_steps": 3, "profiler_steps_start": 5, "output_dir": str(tmp_path)}
+    (make,) = make_run(**keys).train_plan().callbacks
+    profiling = make()
+    assert (profiling.start, profiling.end, profiling.output_dir) == (5, 8, tmp_path)
+    assert make_run().train_plan().callbacks == []

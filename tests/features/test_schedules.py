@@ -5,7 +5,8 @@ import math
 import pytest
 from tests.helpers import complaints, make_config, make_run, messages
 
-from newt.features.schedules import SUPPORTED, Schedules, min_lr_cosine
+from newt.features.schedules import Schedules
+from newt.training.schedules import ARGUMENTS, MEASURED, min_lr_cosine
 
 
 def curve(steps: int, **keys) -> list[float]:
@@ -30,6 +31,9 @@ def curve(steps: int, **keys) -> list[float]:
         ({"warmup_steps": 7}, 10, 7),
         ({"warmup_steps": 0.25}, 10, 3),
         ({"warmup_ratio": 0.25}, 10, 3),
+        ({"warmup_steps": 1}, 10, 2),
+        ({"warmup_steps": 0}, 10, 0),
+        ({}, 50, 2),
     ],
 )
 def test_warmup(keys, steps, warmup):
@@ -59,7 +63,7 @@ def test_minimum_is_reached_exactly_at_the_end():
     assert factor(15) == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - set(MEASURED)))
 def test_every_supported_schedule_runs(name):
     kwargs = {
         "cosine_with_min_lr": {"min_lr_rate": 0.1},
@@ -73,7 +77,29 @@ def test_every_supported_schedule_runs(name):
     ("keys", "text"),
     [
         ({"lr_scheduler": "cosin"}, "unknown schedule 'cosin'. Did you mean cosine?"),
-        ({"lr_scheduler": "rex"}, "rex is known, but Newt does not support it yet."),
+        ({"lr_scheduler": "greedy"}, "greedy follows evaluations, and there are none. Set val_set_size."),
+        ({"lr_scheduler_kwargs": {"num_cycle": 2}}, "cosine has no argument 'num_cycle'. Valid: num_cycles."),
+        (
+            {"lr_scheduler": "linear", "lr_scheduler_kwargs": {"power": 2}},
+            "linear has no argument 'power'. It has none.",
+        ),
+        ({"lr_scheduler": "polynomial", "lr_scheduler_kwargs": {"power": "x"}}, "power must be a number, not 'x'."),
+        (
+            {"lr_scheduler": "inverse_sqrt", "lr_scheduler_kwargs": {"timescale": 0.5}},
+            "must be a whole number, not 0.5",
+        ),
+        ({"lr_scheduler": "cosine_with_min_lr"}, "cosine_with_min_lr needs min_lr or min_lr_rate."),
+        ({"lr_scheduler": "warmup_stable_decay"}, "warmup_stable_decay needs num_decay_steps."),
+        (
+            {"lr_scheduler": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-6, "min_lr_rate": 0.1}},
+            "min_lr and min_lr_rate say the same.",
+        ),
+        (
+            {"lr_scheduler": "one_cycle", "lr_div_factor": 10, "lr_scheduler_kwargs": {"div_factor": 10}},
+            "sets div_factor, and so does lr_div_factor.",
+        ),
+        ({"cosine_min_lr_ratio": 0.1, "lr_scheduler_kwargs": {"num_cycles": 2}}, "cosine has no argument 'num_cycles'"),
+        ({"lr_scheduler": "rex", "warmup_steps": 20, "max_steps": 10}, "20 steps of warm-up are more than the 10"),
         ({"warmup_steps": 1, "warmup_ratio": 0.1}, "warmup_ratio: cannot be used with warmup_steps."),
         ({"lr_scheduler": "linear", "cosine_min_lr_ratio": 0.1}, "has no effect: lr_scheduler is linear."),
         ({"lr_scheduler": "linear", "lr_quadratic_warmup": True}, "lr_quadratic_warmup: has no effect"),
@@ -94,7 +120,67 @@ def test_refusals(keys, text):
         {"lr_scheduler": "one_cycle", "lr_div_factor": 10},
         {"lr_scheduler": "linear", "lr_quadratic_warmup": False},
         {"lr_quadratic_warmup": True},
+        {"lr_scheduler": "polynomial", "lr_scheduler_kwargs": {"lr_end": "1e-7", "power": 2}},
+        {"lr_scheduler": "reduce_lr_on_plateau", "val_set_size": 0.1, "lr_scheduler_kwargs": {"patience": 2}},
     ],
 )
-def test_keys_of_schedules_to_come_are_taken(keys):
+def test_accepted(keys):
     assert complaints(**keys) == []
+
+
+def test_rex_ends_at_the_least_rate():
+    values = curve(20, lr_scheduler="rex", warmup_steps=4, cosine_min_lr_ratio=0.2)
+    expected = [s / 4 if s < 4 else 0.2 + 0.8 * (z := 1 - (s - 4) / 16) / (0.1 + 0.9 * z) for s in range(20)]
+    assert values == pytest.approx(expected)
+
+
+def test_quadratic_warmup_wins_over_the_least_rate():
+    values = curve(20, warmup_steps=4, lr_quadratic_warmup=True, cosine_min_lr_ratio=0.5)
+    expected = [(s / 4) ** 2 if s < 4 else 0.5 * (1 + math.cos(math.pi * (s - 4) / 16)) for s in range(20)]
+    assert values == pytest.approx(expected)
+
+
+def test_one_cycle_begins_at_the_peak_divided():
+    values = curve(20, lr_scheduler="one_cycle", warmup_steps=8, lr_div_factor=10)
+    assert values[0] == pytest.approx(0.1)
+    assert max(values) == pytest.approx(values[7])
+    assert curve(20, lr_scheduler="one_cycle", warmup_steps=8, lr_scheduler_kwargs={"div_factor": "10"}) == values
+
+
+@pytest.mark.parametrize(
+    "keys", [{"lr_scheduler": "rex"}, {"lr_scheduler": "one_cycle"}, {"lr_quadratic_warmup": True}]
+)
+def test_a_resumed_schedule_goes_on(keys):
+    import torch
+
+    def begin():
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        return optimizer, make_run(warmup_steps=5, **keys).train_plan().schedule.get()(optimizer, 20)
+
+    whole = curve(20, warmup_steps=5, **keys)
+    optimizer, schedule = begin()
+    for _ in range(9):
+        optimizer.step()
+        schedule.step()
+    other, again = begin()
+    other.load_state_dict(optimizer.state_dict())
+    again.load_state_dict(schedule.state_dict())
+    rest = []
+    for _ in range(9, 20):
+        rest.append(other.param_groups[0]["lr"])
+        other.step()
+        again.step()
+    assert rest == whole[9:]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_schedules_that_follow_evaluations(name, model_dir, tmp_path):
+    from tests.training.test_optimizers import trainer_of
+
+    from newt.training.fit import fit
+
+    more = {"patience": 0, "threshold": 100.0, "threshold_mode": "abs"}  # no evaluation is that much better
+    keys = {"lr_scheduler": name, "lr_scheduler_kwargs": more, "val_set_size": 2, "eval_steps": 1}
+    trainer, cfg = trainer_of(model_dir, tmp_path / "out", "adamw_torch", **keys)
+    fit(trainer, cfg)
+    assert 0 < trainer.optimizer.param_groups[0]["lr"] < 1e-2

@@ -59,10 +59,7 @@ def test_accepted(keys):
 
 
 @pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"selective_checkpointing": True, "gradient_checkpointing": True}, {"selective_checkpointing"}),
-    ],
+    ("value", "expected"), [(True, set()), ({"offload": True}, {"selective_checkpointing.offload"})]
 )
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_what_is_not_built_yet(value, expected):
+    assert unsupported(selective_checkpointing=value, gradient_checkpointing=True) == expected

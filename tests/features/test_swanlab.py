@@ -1,7 +1,14 @@
 """SwanLab."""
 
+import json
+
 import pytest
 from tests.helpers import complaints, unsupported
+from tests.training.tracked import callback_of, drive
+
+from newt.extend import Facts
+
+KEYS = {"plugins": ["SwanLabPlugin"], "use_swanlab": True, "swanlab_project": "p"}
 
 
 @pytest.mark.parametrize(
@@ -27,14 +34,27 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        (
-            {"plugins": ["SwanLabPlugin"], "use_swanlab": True, "swanlab_project": "p"},
-            {"plugins", "use_swanlab", "swanlab_project"},
-        ),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+@pytest.mark.parametrize("mode", ["local", "offline"])
+def test_a_run_on_this_machine(tmp_path, mode):
+    pytest.importorskip("swanlab")
+    drive(callback_of(tmp_path, **KEYS, swanlab_mode=mode), tmp_path)
+    run_id = json.loads((tmp_path / "trackers.json").read_text())["swanlab"]
+    (folder,) = (tmp_path / "swanlog").glob(f"run-*-{run_id}")
+    (store,) = folder.glob("*.swanlab")
+    content = store.read_bytes()
+    for name in (b"train/loss", b"eval/loss", b"answers"):
+        assert name in content
+
+
+def test_the_key_of_the_account_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWANLAB_SAVE_DIR", str(tmp_path))
+    monkeypatch.delenv("SWANLAB_API_KEY", raising=False)
+    facts = Facts(known=True, packages={"swanlab": "1"})
+    assert any("there is no key of SwanLab" in text for text in complaints(facts, **KEYS))
+    assert complaints(facts, **KEYS, swanlab_mode="local") == []
+    assert complaints(facts, **KEYS, swanlab_api_key="x") == []
+    assert any("needs the package swanlab" in text for text in complaints(Facts(known=True), **KEYS))
+
+
+def test_what_is_not_built_yet():
+    assert unsupported(**KEYS, swanlab_log_completions=True) == {"swanlab_log_completions"}

@@ -1,7 +1,7 @@
 """Tiled MLPs."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run, unsupported
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,6 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"tiled_mlp": True}, {"tiled_mlp"}),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_it_prepares_the_model():
+    assert len(make_run(tiled_mlp=True).load_plan().prepare) == len(make_run().load_plan().prepare) + 1
+    assert unsupported(tiled_mlp=True, tiled_mlp_use_original_mlp=False) == {"tiled_mlp_use_original_mlp"}

@@ -12,7 +12,14 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from newt.data.collate import PackedCollator, PaddedCollator
-from newt.losses.causal import POSITIONS, causal_loss, takes_positions, trained_positions, trained_tokens
+from newt.losses.causal import (
+    POSITIONS,
+    causal_loss,
+    plain_causal_loss,
+    takes_positions,
+    trained_positions,
+    trained_tokens,
+)
 
 
 def samples(count: int = 6) -> list[dict[str, np.ndarray]]:
@@ -87,7 +94,7 @@ def test_only_trained_positions_reach_the_output_layer(model: Any) -> None:
     batch = PackedCollator(0, length=150)([samples()])
     rows = []
     hook = model.lm_head.register_forward_hook(lambda module, args, output: rows.append(output.shape[1]))
-    causal_loss(model, {**batch, POSITIONS: trained_positions(batch["labels"])}, 1)
+    plain_causal_loss(model, {**batch, POSITIONS: trained_positions(batch["labels"])}, 1)
     hook.remove()
     assert rows == [int(trained_tokens(batch))]
 

@@ -49,3 +49,17 @@ def test_nothing_trained_is_zero(rows: int) -> None:
     loss.backward()
     assert loss.item() == 0
     assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 8, 100])
+def test_any_number_of_chunks_gives_the_whole_loss(chunks: int) -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(13, 11, requires_grad=True), torch.randint(0, 11, (13,))
+    targets[::4] = -100
+    chunked_cross_entropy(logits, targets, -100, chunks).backward()
+    assert logits.grad is not None
+    found, logits.grad = logits.grad, None
+    expected = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
+    expected.backward()
+    torch.testing.assert_close(chunked_cross_entropy(logits, targets, -100, chunks), expected)
+    torch.testing.assert_close(found, logits.grad)

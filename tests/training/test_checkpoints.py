@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import random
 import shutil
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.training.tiny import Data, Rows, config, make, run, same, trained
 
-from newt.support.errors import CheckpointError
+from newt.support.errors import CheckpointError, NewtError
+from newt.support.files import write_manifest
 from newt.training import checkpoints
 from newt.training.fit import fit
+from newt.training.outputs import room_needed
 from newt.training.resume import check_same_run, find_start
 
 OPTIONS = {"num_epochs": 2, "packed": False, "data": Data(Rows(16)), "save_steps": 2, "lora": True}
@@ -208,3 +214,155 @@ def test_best_checkpoint_is_kept_and_loaded(model_dir: Path, out: Path) -> None:
     assert folders(out) == [best, 8]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(losses[best], rel=1e-6)
     assert outcome.checkpoint == out / "checkpoint-8"
+
+
+@pytest.mark.parametrize("how", ["delete", "truncate", "flip"])
+def test_damage_to_any_file_whatever_is_seen(finished: Path, tmp_path: Path, how: str) -> None:
+    names = [path.name for path in (finished / "checkpoint-8").iterdir() if path.stat().st_size]
+    assert len(names) > len(files())
+    for name in names:
+        out = tmp_path / name
+        for step in (6, 8):
+            shutil.copytree(finished / f"checkpoint-{step}", out / f"checkpoint-{step}")
+        harm(out / "checkpoint-8" / name, how)
+        start = find_start(config(out, auto_resume_from_checkpoints=True))
+        assert start.step == 6, name
+        assert len(start.skipped) == 1
+
+
+def test_a_flipped_bit_anywhere_in_the_manifest_is_seen_or_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-8"
+    shutil.copytree(finished / "checkpoint-8", folder)
+    manifest = folder / "manifest.json"
+    content = manifest.read_bytes()
+    draw = random.Random(0)
+    for place in draw.sample(range(len(content)), 60):
+        changed = bytearray(content)
+        changed[place] ^= 1 << draw.randrange(8)
+        manifest.write_bytes(changed)
+        try:
+            same_content = json.loads(changed) == json.loads(content)
+        except ValueError:
+            same_content = False
+        assert checkpoints.damage(folder) or same_content, place
+
+
+def test_a_full_disk_stops_in_one_line_and_keeps_the_last_good_checkpoint(
+    model_dir: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third checkpoint finds no room: by the system's error, or by the words of torch and safetensors."""
+    from safetensors import SafetensorError
+
+    from newt.training.trainer import NewtTrainer
+
+    whole = NewtTrainer._save_optimizer_and_scheduler
+    for number, error in enumerate(
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/2: file write failed"),
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        )
+    ):
+
+        def save(trainer: NewtTrainer, folder: str, error: Exception = error) -> None:
+            if trainer.state.global_step == 6:
+                raise error
+            whole(trainer, folder)
+
+        monkeypatch.setattr(NewtTrainer, "_save_optimizer_and_scheduler", save)
+        here = out / str(number)
+        with pytest.raises(NewtError, match=r"the disk of .* is full\. The last good checkpoint is .*checkpoint-4\."):
+            run(model_dir, here, **OPTIONS)
+        assert folders(here) == [2, 4]
+        assert not list(here.glob(".*"))
+        assert "is full" in json.loads((here / "run.json").read_text())["result"]["error"]
+    monkeypatch.undo()
+    outcome, _ = run(model_dir, here, resume_from_checkpoint=True, **OPTIONS)
+    assert outcome.global_step == 8
+
+
+def test_other_errors_pass_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shape"), room_needed(Path()):
+        raise RuntimeError("shape mismatch")
+    with pytest.raises(OSError, match="denied"), room_needed(Path()):
+        raise PermissionError(errno.EACCES, "denied")
+
+
+def test_room_is_made_before_a_checkpoint_that_would_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (2, 4, 6):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "manifest.json").write_text("x" * 1000)
+    usage = types.SimpleNamespace(free=1001)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    checkpoints.make_room(tmp_path, 3, None)
+    assert folders(tmp_path) == [2, 4, 6]
+    usage.free = 999
+    checkpoints.make_room(tmp_path, None, None)
+    assert folders(tmp_path) == [2, 4, 6], "without a limit nothing may be deleted"
+    checkpoints.make_room(tmp_path, 3, tmp_path / "checkpoint-2")
+    assert folders(tmp_path) == [2, 6]
+    checkpoints.make_room(tmp_path, 1, None)
+    assert folders(tmp_path) == [6]
+
+
+def test_a_checkpoint_of_weights_alone_says_how_to_use_them(model_dir: Path, out: Path) -> None:
+    run(model_dir, out, save_only_model=True, **OPTIONS)
+    with pytest.raises(CheckpointError, match=r"save_only_model.*lora_model_dir"):
+        find_start(config(out, resume_from_checkpoint=str(out / "checkpoint-8")))
+
+
+def test_strategy_best_saves_only_what_is_better(model_dir: Path, out: Path) -> None:
+    options = {**OPTIONS, "data": Data(Rows(16), Rows(6, 3)), "args": {"learning_rate": 3.0}}
+    del options["save_steps"]
+    _, trainer = run(
+        model_dir, out, **options, eval_steps=2, save_strategy="best", metric_for_best_model="eval_loss", dropout=0.0
+    )
+    losses = {e["step"]: e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e and e["step"]}
+    better = [step for step in losses if all(losses[step] < losses[before] for before in losses if before < step)]
+    assert set(folders(out)) - {8} == set(better) - {8}
+
+
+def test_time_of_all_parts_is_counted(model_dir: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    (out / "checkpoint-6" / "tokens_state.json").write_text(
+        json.dumps({**json.loads((out / "checkpoint-6" / "tokens_state.json").read_text()), "seconds": 5000.0})
+    )
+    write_manifest(out / "checkpoint-6")
+    run(model_dir, out, resume_from_checkpoint=str(out / "checkpoint-6"), **OPTIONS)
+    assert json.loads((out / "run.json").read_text())["earlier_seconds"] == 5000.0
+    assert json.loads((out / "checkpoint-8" / "tokens_state.json").read_text())["seconds"] > 5000
+
+
+def test_steps_that_are_done_are_passed_over_without_looking(model_dir: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    trainer, cfg = make(model_dir, out, resume_from_checkpoint=str(out / "checkpoint-6"), **OPTIONS)
+    looked_at: list[int] = []
+    sampler = trainer.setup.sampler
+    kind = type(sampler)
+
+    class Watched(kind):  # type: ignore[valid-type, misc]
+        def __getitem__(self, index: int) -> Any:
+            looked_at.append(index)
+            return super().__getitem__(index)
+
+    sampler.__class__ = Watched
+    assert fit(trainer, cfg).global_step == 8
+    assert looked_at == [4, 5, 6, 7], "two steps of two micro-batches of the second epoch"
+
+
+def test_nan_names_the_step_the_rows_and_the_last_good_checkpoint(model_dir: Path, out: Path) -> None:
+    from newt.losses.causal import causal_loss
+
+    trainer, cfg = make(model_dir, out, **{**OPTIONS, "logging_steps": 1})
+    wanted = [row for number in (4, 5) for pick in trainer.setup.sampler[number] for row in pick.rows]
+
+    def broken(model: Any, batch: Any, num_items: Any) -> Any:
+        return causal_loss(model, batch, num_items) * (float("nan") if trainer.state.global_step == 2 else 1.0)
+
+    trainer.setup.plan.loss._value = broken
+    rows = ", ".join(map(str, wanted))
+    with pytest.raises(NewtError, match=rf"loss became nan at step 3\. Rows trained there.*: {rows}\. .*checkpoint-2"):
+        fit(trainer, cfg)

@@ -37,7 +37,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-VOLATILE = ("tokens_per_second", "memory_gib", "eval_runtime")
+VOLATILE = ("tokens_per_second", "trained_tokens_per_second", "mfu", "memory_gib", "eval_runtime")
 
 
 def steady(out: Path) -> list[dict[str, Any]]:
@@ -163,6 +163,48 @@ def test_killed_run_goes_on_to_the_same_weights(model_dir: Path, tmp_path: Path,
     assert same(trained(whole), torch.load(out / "final.pt", weights_only=True))
     assert not list(out.glob(".*")), "nothing half-written is left"
     assert [line["step"] for line in lines(out) if "loss" in line] == list(range(1, whole.state.max_steps + 1))
+
+
+def kill_at_random(model_dir: Path, out: Path, whole: Path, kills: int) -> None:
+    """kill -9 a run of 200 steps so many times, each at some moment after its start; then let it end."""
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed of the kills: {seed}")
+    draw = random.Random(seed)
+    options = {"packed": False, "max_steps": 200, "save_steps": 10, "save_total_limit": 2, "lora": True}
+    options |= {"auto_resume_from_checkpoints": True}
+    _, straight = run(model_dir, whole, **options)
+    for number in range(kills):
+        process = start(model_dir, out, **options)
+        # Some die before the first step, most at a step that is drawn: in the middle of training or of a checkpoint.
+        step = draw.randrange(200 * number // kills, 200 * (number + 1) // kills)
+        while process.poll() is None and last_step(out) < step:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+    last = start(model_dir, out, **options)
+    _, errors = last.communicate(timeout=300)
+    assert last.returncode == 0, errors
+    assert same(trained(straight), torch.load(out / "final.pt", weights_only=True)), f"seed {seed}"
+    assert not list(out.glob(".*")), "nothing half-written is left"
+    assert [line["step"] for line in lines(out) if "loss" in line] == list(range(1, 201)), f"seed {seed}"
+
+
+def last_step(out: Path) -> int:
+    try:
+        return int(json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["step"])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+@pytest.mark.slow
+def test_five_random_kills_of_200_steps(model_dir: Path, tmp_path: Path) -> None:
+    kill_at_random(model_dir, tmp_path / "killed", tmp_path / "whole", 5)
+
+
+@pytest.mark.nightly
+def test_fifty_random_kills_of_200_steps(model_dir: Path, tmp_path: Path) -> None:
+    kill_at_random(model_dir, tmp_path / "killed", tmp_path / "whole", 50)
 
 
 @pytest.mark.slow

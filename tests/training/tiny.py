@@ -101,6 +101,7 @@ def make(
     packed: bool = True,
     dropout: float = 0.1,
     callbacks: Any = (),
+    evaluations: Any = (),
     args: Any = None,
     **settings: Any,
 ) -> tuple[Any, Config]:
@@ -108,6 +109,7 @@ def make(
     cfg = config(output_dir, **settings)
     plan, data_plan = plans(cfg, packed=packed, **(args or {}))
     plan.callbacks.extend(callbacks)
+    plan.evaluations.extend(evaluations)
     data = data or Data(Rows(40))
     return build_trainer(plan, data_plan, load(model_dir, lora=lora, dropout=dropout), data), cfg
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from pathlib import Path
+from typing import Any
 
-from newt.config.core import Cadence
+from newt.config.core import Cadence, Data
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, TrainPlan
+
+NAMES = ("mmlu-zs", "mmlu-fs", "mmlu")
 
 
 class BenchEvalSettings(Section):
     """Keys of the questions."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
-
     do_bench_eval: bool | None = None
     """Ask multiple-choice questions at each evaluation."""
     bench_dataset: str | None = None
-    """``mmlu-zs``, ``mmlu-fs``, or a file of a Hub dataset."""
+    """``mmlu-zs``, ``mmlu-fs``, a JSON file, or one of a Hub dataset (``org/name/file.json``). Default: mmlu-zs.
+
+    Rows have ``input``, which ends where the letter comes, ``output``, that letter, and perhaps ``subject``."""
     bench_split: str | None = None
     """Split. Default: eval."""
 
@@ -41,3 +44,26 @@ class BenchEval(Feature):
         cadence = self.cfg[Cadence]
         if not (cadence.eval_steps or cadence.evals_per_epoch):
             yield self.problem("do_bench_eval", "needs to know when.", "Set eval_steps or evals_per_epoch.")
+        if not self.cfg[Data].has_eval:
+            message = "is asked at evaluations, and there is nothing to evaluate."
+            yield self.problem("do_bench_eval", message, "Set val_set_size or test_datasets.")
+        source = self.cfg[BenchEvalSettings].bench_dataset or NAMES[0]
+        local = source.startswith(("/", ".", "~")) or source.count("/") < 2
+        if source not in NAMES and local and not Path(source).expanduser().is_file():
+            hint = f"Name one of {', '.join(NAMES)}, a JSON file, or org/name/file on the Hub."
+            yield self.problem("bench_dataset", f"{source} was not found.", hint)
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Add the evaluation."""
+        made: list[Any] = []
+
+        def evaluate(trainer: Any) -> dict[str, float]:
+            from newt.training.bench import Bench
+
+            settings = self.cfg[BenchEvalSettings]
+            if not made:
+                made.append(Bench(settings.bench_dataset or NAMES[0], settings.bench_split or "eval"))
+            found: dict[str, float] = made[0](trainer)
+            return found
+
+        plan.evaluations.append(evaluate)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
-from newt.config.core import Data
+from newt.config.core import Batch, Data
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, TrainPlan
+
+DEFAULT = ("sacrebleu", "ter", "chrf")
 
 
 class CausalLmEvalSettings(Section):
     """Keys of this evaluation."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"do_causal_lm_eval"})
-
     do_causal_lm_eval: bool | None = None
     """Generate answers for the evaluation rows and compare them."""
     eval_causal_lm_metrics: tuple[Literal["sacrebleu", "comet", "ter", "chrf", "perplexity"], ...] | None = None
-    """How they are compared. Default: sacrebleu, comet, ter, chrf."""
+    """How they are compared; perplexity needs no answers. Default: sacrebleu, ter, chrf."""
 
 
 class CausalLmEval(Feature):
@@ -42,3 +42,29 @@ class CausalLmEval(Feature):
             yield self.problem(keys, "needs rows that are not packed.", "Set eval_sample_packing: false.")
         if not self.cfg[Data].has_eval:
             yield self.problem("do_causal_lm_eval", "there is nothing to evaluate.", "Set val_set_size.")
+        if "comet" in self.metrics:
+            hint = "Use sacrebleu, ter, chrf or perplexity."
+            yield self.not_yet("eval_causal_lm_metrics", "comet", hint)
+        if self.facts.known and "sacrebleu" not in self.facts.packages and set(self.metrics) - {"perplexity"}:
+            hint = "Install it: pip install 'newt-tune[eval]'; or set eval_causal_lm_metrics: [perplexity]."
+            yield self.problem("do_causal_lm_eval", "needs the package sacrebleu.", hint)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics."""
+        return self.cfg[CausalLmEvalSettings].eval_causal_lm_metrics or DEFAULT
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Add the evaluation."""
+        made: list[Any] = []
+
+        def evaluate(trainer: Any) -> dict[str, float]:
+            from newt.training.causal_lm import CausalLm
+
+            if not made:
+                longest = self.cfg.value("eval_max_new_tokens") or 128
+                made.append(CausalLm(self.metrics, longest, self.cfg[Batch].sequence_len))
+            found: dict[str, float] = made[0](trainer)
+            return found
+
+        plan.evaluations.append(evaluate)

@@ -13,7 +13,8 @@ class CheckpointingSettings(Section):
     """Keys of gradient checkpointing."""
 
     gradient_checkpointing: bool | Literal["offload", "offload_disk"] = False
-    """Keep only each layer's input and compute the rest again in the backward pass: less memory, more time."""
+    """Keep only each layer's input and compute the rest again in the backward pass: less memory, more time. ``offload``
+    and ``offload_disk`` also set ``activation_offloading`` to ``true`` and ``disk``."""
     gradient_checkpointing_kwargs: dict[str, Any] | None = None
     """Arguments of ``torch.utils.checkpoint``. Default: ``use_reentrant: false``, which works with frozen inputs."""
 
@@ -32,12 +33,7 @@ class Checkpointing(Feature):
         return bool(cfg[CheckpointingSettings].gradient_checkpointing)
 
     def check(self) -> Iterable[Problem]:
-        """Offloading has a key of its own and comes later; the reentrant form needs care."""
-        value = self.cfg[CheckpointingSettings].gradient_checkpointing
-        if isinstance(value, str):
-            new = "disk" if value == "offload_disk" else "true"
-            hint = f"Its newer spelling is gradient_checkpointing: true with activation_offloading: {new}."
-            yield self.not_yet("gradient_checkpointing", value, hint)
+        """The reentrant form needs care."""
         if (self.cfg[CheckpointingSettings].gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             yield from self._check_reentrant()
 
@@ -52,6 +48,8 @@ class Checkpointing(Feature):
 
     def plan_train(self, plan: TrainPlan) -> None:
         """Set the trainer's argument."""
+        if self.cfg.value("selective_checkpointing"):
+            return  # which switches it on itself
         kwargs = self.cfg[CheckpointingSettings].gradient_checkpointing_kwargs or {}
         plan.args.fill(
             by=self.name,

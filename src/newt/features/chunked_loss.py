@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any
 
 from pydantic import PositiveInt
 
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, TrainPlan
 
 OTHERS = ("cut_cross_entropy", "liger_cross_entropy", "liger_fused_linear_cross_entropy")
 """Other computations of the same loss."""
@@ -17,10 +17,8 @@ OTHERS = ("cut_cross_entropy", "liger_cross_entropy", "liger_fused_linear_cross_
 class ChunkedLossSettings(Section):
     """Keys of the chunked loss."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
-
     chunked_cross_entropy: bool | None = None
-    """Compute the loss in chunks of the sequence."""
+    """Compute the loss from the logits in chunks of the sequence. By default the logits are not made at all."""
     chunked_cross_entropy_num_chunks: PositiveInt | None = None
     """Number of chunks. Default 8."""
 
@@ -43,3 +41,14 @@ class ChunkedLoss(Feature):
         for key in OTHERS:
             if self.cfg.value(key):
                 yield self.problem(("chunked_cross_entropy", key), f"cannot be used with {key}.", "Keep one of them.")
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Compute the next-token loss from the logits, chunk by chunk."""
+        chunks = self.cfg[ChunkedLossSettings].chunked_cross_entropy_num_chunks or 8
+
+        def loss(model: Any, batch: Any, num_items: Any) -> Any:
+            from newt.losses.causal import plain_causal_loss
+
+            return plain_causal_loss(model, batch, num_items, chunks)
+
+        plan.cross_entropy.fill(loss, by=self.name)

@@ -9,6 +9,7 @@ from pydantic import PositiveInt
 from newt.config.parallel import Deepspeed, Fsdp
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature, TrainPlan
+from newt.support import env
 
 
 class DdpSettings(Section):
@@ -34,8 +35,9 @@ class Ddp(Feature):
 
     @classmethod
     def active(cls, cfg: Config) -> bool:
-        """When one of them is set."""
-        return any(getattr(cfg[DdpSettings], key) is not None for key in DdpSettings.model_fields)
+        """When one of them is set, or the time to wait for other processes by an environment variable."""
+        given = (getattr(cfg[DdpSettings], key) for key in DdpSettings.model_fields)
+        return env.nccl_timeout() is not None or any(value is not None for value in given)
 
     def check(self) -> Iterable[Problem]:
         """Another way to spread the run leaves nothing to do here."""
@@ -53,6 +55,8 @@ class Ddp(Feature):
             for key in DdpSettings.model_fields
             if key != "ddp" and getattr(settings, key) is not None
         }
+        if (seconds := env.nccl_timeout()) is not None:
+            given.setdefault("ddp_timeout", seconds)
         if self.cfg[Fsdp].on or self.cfg[Deepspeed].deepspeed:
             given = {key: value for key, value in given.items() if key == "ddp_timeout"}
         plan.args.fill(by=self.name, **given)

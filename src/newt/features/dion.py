@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field, PositiveInt
 
 from newt.config.section import Config, Section
@@ -13,10 +11,8 @@ from newt.extend import Feature
 class DionSettings(Section):
     """Keys of Dion."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
-
     dion_lr: float | None = Field(default=None, gt=0)
-    """Learning rate of the matrices; ``learning_rate`` is for the other parameters."""
+    """Learning rate of the matrices; ``learning_rate`` is for the other parameters. Default: ``learning_rate``."""
     dion_momentum: float | None = Field(default=None, ge=0, lt=1)
     """Share of the momentum that is kept. Default 0.95."""
     dion_rank_fraction: float = Field(default=1.0, gt=0, le=1)
@@ -26,7 +22,7 @@ class DionSettings(Section):
 
 
 class Dion(Feature):
-    """Makes the optimizer."""
+    """Holds its keys; the optimizer's Part makes it."""
 
     name = "dion"
     Settings = (DionSettings,)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any
 
 from pydantic import Field, PositiveInt
 
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, TrainPlan
 
 FUSED = (
     "chunked_cross_entropy", "cut_cross_entropy", "liger_cross_entropy", "liger_fused_linear_cross_entropy",
@@ -18,8 +18,6 @@ FUSED = (
 
 class EaftSettings(Section):
     """Keys of the entropy weights."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     use_eaft: bool | None = None
     """Weight each trained token by the entropy of the model's prediction."""
@@ -47,3 +45,14 @@ class Eaft(Feature):
         for key in FUSED:
             if self.cfg.value(key):
                 yield self.problem(("use_eaft", key), f"needs the logits, which {key} never makes.", "Remove one.")
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Weight the next-token loss."""
+        settings = self.cfg[EaftSettings]
+
+        def loss(model: Any, batch: Any, num_items: Any) -> Any:
+            from newt.losses.eaft import eaft_loss
+
+            return eaft_loss(model, batch, num_items, k=settings.eaft_k, alpha=settings.eaft_alpha)
+
+        plan.cross_entropy.fill(loss, by=self.name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from newt.config.parallel import Fsdp
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, LoadPlan
 
 
 class Fp8Config(Section):
@@ -20,7 +20,7 @@ class Fp8Config(Section):
 class Fp8Settings(Section):
     """Keys of 8-bit training."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
+    coming: ClassVar[frozenset[str]] = frozenset({"fp8_enable_fsdp_float8_all_gather"})
 
     fp8: bool | None = None
     """Compute the linear layers in 8 bits (torchao; compute capability 9.0)."""
@@ -64,4 +64,15 @@ class Fp8(Feature):
         if (self.facts.capability or (0, 0)) < (9, 0):
             yield self.problem("fp8", "needs a GPU of compute capability 9.0 or higher.", "Use bf16: auto.")
         if "torchao" not in self.facts.packages:
-            yield self.problem("fp8", "needs the package torchao.", "Install it.")
+            yield self.problem("fp8", "needs the package torchao.", "Run: pip install torchao")
+
+    def plan_load(self, plan: LoadPlan) -> None:
+        """Convert the linear layers of the finished model."""
+        recipe = (self.cfg[Fp8Settings].fp8_config or Fp8Config()).recipe
+
+        def convert(model: Any) -> None:
+            from newt.models.float8 import to_float8
+
+            to_float8(model, recipe)
+
+        plan.prepare.append(convert)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, TrainPlan
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class LrGroup(Section):
@@ -24,8 +27,6 @@ class LrGroup(Section):
 
 class LrGroupSettings(Section):
     """Keys of learning rates."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     lr_groups: tuple[LrGroup, ...] | None = None
     """Groups of modules with their own learning rate."""
@@ -53,9 +54,10 @@ class LrGroups(Feature):
             yield self.problem(
                 ("embedding_lr_scale", "embedding_lr"), "cannot be used with embedding_lr.", "Remove one."
             )
-        if settings.lr_groups and self.cfg.value("loraplus_lr_ratio") is not None:
-            keys = ("lr_groups", "loraplus_lr_ratio")
-            yield self.problem(keys, "cannot be used with loraplus_lr_ratio.", "Remove one.")
+        for key in LrGroupSettings.model_fields:
+            if getattr(settings, key) and self.cfg.value("loraplus_lr_ratio") is not None:
+                keys = (key, "loraplus_lr_ratio")
+                yield self.problem(keys, "cannot be used with loraplus_lr_ratio.", "Remove one.")
         names = [group.name for group in settings.lr_groups or ()]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield self.problem("lr_groups", f"two groups are called {name}.")
@@ -63,3 +65,28 @@ class LrGroups(Feature):
             for key in LrGroupSettings.model_fields:
                 if getattr(settings, key):
                     yield self.problem(key, "has no effect: polora sets its own rates.", "Remove it.")
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Fill the rule for parameter groups; that of LoRA+ excludes it, which the check says."""
+        if not plan.groups:
+            plan.groups.fill(self.groups, by=self.name)
+
+    def groups(self, model: nn.Module, decaying: Collection[str]) -> list[dict[str, Any]]:
+        """The parameter groups.
+
+        Args:
+            model: the model.
+            decaying: names of the parameters that weight decay shrinks.
+        """
+        from newt.training.groups import rated_groups
+
+        settings = self.cfg[LrGroupSettings]
+        rate = self.cfg.value("learning_rate")
+        return rated_groups(
+            model,
+            decaying,
+            rate=rate,
+            decay=self.cfg.value("weight_decay") or 0.0,
+            embedding_rate=settings.embedding_lr or rate * (settings.embedding_lr_scale or 1.0),
+            modules={group.name: (group.modules, group.lr) for group in settings.lr_groups or ()},
+        )

@@ -66,8 +66,8 @@ class Precision(Feature):
         frozen = {"bf16": "bfloat16", "fp16": "float16"}
         if kind in frozen:
             plan.kwargs.fill(by=self.name, dtype=frozen[kind] if plan.adapter else "float32")
-            if plan.adapter:
-                plan.prepare.append(_trained_in_float32)
+            if plan.adapter and self.cfg.value("peft_autocast_adapter_dtype") is not False:
+                plan.prepare += [_trained_in_float32, _without_casts]
         else:
             plan.kwargs.fill(by=self.name, dtype=kind)
 
@@ -109,3 +109,9 @@ def _trained_in_float32(model: Any) -> None:
     from newt.models.adapters import in_float32
 
     in_float32(model)
+
+
+def _without_casts(model: Any) -> None:
+    from newt.models.lora_casts import skip_casts
+
+    skip_casts(model)

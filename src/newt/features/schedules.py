@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from newt.config.section import Config, Problem, Section
+from newt.config.core import Cadence, Data
+from newt.config.section import Config, Problem, ProblemKind, Section
 from newt.extend import Feature, TrainPlan
+from newt.training.schedules import ARGUMENTS, MEASURED, NEEDS, min_lr_cosine, own_curve, quadratic_warmup
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-SUPPORTED = (
-    "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_restarts",
-    "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay",
-)  # fmt: skip
-KNOWN = ("one_cycle", "rex", "reduce_lr_on_plateau", "greedy")
-
 
 class ScheduleSettings(Section):
     """Keys of the learning rate schedule."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"lr_quadratic_warmup", "lr_div_factor"})
 
     lr_scheduler: str = "cosine"
     """Shape of the schedule after the warm-up."""
@@ -33,7 +27,7 @@ class ScheduleSettings(Section):
     """Arguments of the schedule, such as ``num_cycles`` or ``min_lr_rate``."""
     warmup_steps: float | None = Field(default=None, ge=0)
     """Steps in which the learning rate rises from 0. Default: 3 % of the steps, at most 100.
-    Below 1: a share of all steps."""
+    Below 1: a share of all steps. A warm-up of one step would be a step at rate 0 alone, so 1 counts as 2."""
     warmup_ratio: float | None = Field(default=None, ge=0, le=1)
     """The same as a share of all steps. Not together with ``warmup_steps``."""
     cosine_min_lr_ratio: float | None = Field(default=None, ge=0, le=1)
@@ -61,17 +55,18 @@ class Schedules(Feature):
         """The name, and numbers that it reads."""
         settings = self.cfg[ScheduleSettings]
         name = settings.lr_scheduler
-        if name in KNOWN:
-            yield self.not_yet("lr_scheduler", name)
-        elif name not in SUPPORTED:
-            near = get_close_matches(name, SUPPORTED + KNOWN, 1)
-            hint = (f"Did you mean {near[0]}? " if near else "") + f"Valid: {', '.join(SUPPORTED)}."
+        if name not in ARGUMENTS:
+            near = get_close_matches(name, ARGUMENTS, 1)
+            hint = (f"Did you mean {near[0]}? " if near else "") + f"Valid: {', '.join(ARGUMENTS)}."
             yield self.problem("lr_scheduler", f"unknown schedule {name!r}.", hint)
+        else:
+            yield from self._check_kwargs(settings)
         if settings.warmup_steps and settings.warmup_steps > 1 and settings.warmup_steps != int(settings.warmup_steps):
             yield self.problem("warmup_steps", f"{settings.warmup_steps} is not a whole number of steps.")
         if settings.warmup_steps is not None and settings.warmup_ratio is not None:
             yield self.problem(("warmup_ratio", "warmup_steps"), "cannot be used with warmup_steps.", "Remove one.")
         yield from self._check_cosine(settings)
+        yield from self._check_run(settings)
         if settings.warmup_ratio is not None and self.cfg.value("rl") == "simpo":
             yield self.problem(("warmup_ratio", "rl"), "cannot be used with rl: simpo.", "Set warmup_steps.")
 
@@ -93,53 +88,108 @@ class Schedules(Feature):
             message = "has no effect: lr_quadratic_warmup ends at 0."
             yield self.problem("cosine_min_lr_ratio", message, "Remove one.", kind="warning")
 
+    def _check_kwargs(self, settings: ScheduleSettings) -> Iterable[Problem]:
+        """Arguments that the schedule does not have, or lacks."""
+        name, given = settings.lr_scheduler, settings.lr_scheduler_kwargs or {}
+        known = {} if self._shaped(settings) else ARGUMENTS[name]
+        for key, value in given.items():
+            if key not in known:
+                valid = f"Valid: {', '.join(known)}." if known else "It has none."
+                yield self.problem("lr_scheduler_kwargs", f"{name} has no argument {key!r}.", valid)
+                continue
+            try:
+                _coerce(key, value, known[key])
+            except ValueError as error:
+                yield self.problem("lr_scheduler_kwargs", f"{error}.")
+        needs = NEEDS.get(name, ())
+        if needs and not any(key in given for key in needs):
+            message = f"{name} needs {' or '.join(needs)}."
+            yield self.problem(
+                ("lr_scheduler_kwargs", "lr_scheduler"), message, f"Set lr_scheduler_kwargs.{needs[-1]}."
+            )
+        if len([key for key in ("min_lr", "min_lr_rate") if key in given]) == 2:
+            yield self.problem("lr_scheduler_kwargs", "min_lr and min_lr_rate say the same.", "Remove one.")
+        if settings.lr_div_factor is not None and "div_factor" in given:
+            yield self.problem("lr_scheduler_kwargs", "sets div_factor, and so does lr_div_factor.", "Remove one.")
+
+    def _check_run(self, settings: ScheduleSettings) -> Iterable[Problem]:
+        """The length of the run, and evaluations that the schedule follows."""
+        steps, name = self.cfg.value("max_steps"), settings.lr_scheduler
+        warmup = self.warmup(steps) if steps else 0
+        if steps and warmup > steps:
+            kind: ProblemKind = "invalid" if name in ("rex", "one_cycle") else "warning"
+            message = f"{warmup} steps of warm-up are more than the {steps} of the run: it ends below learning_rate."
+            yield self.problem(("warmup_steps", "warmup_ratio", "max_steps"), message, kind=kind)
+        if name in MEASURED and not self.cfg[Data].has_eval:
+            keys = ("lr_scheduler", "val_set_size")
+            yield self.problem(keys, f"{name} follows evaluations, and there are none.", "Set val_set_size.")
+
+    @staticmethod
+    def _shaped(settings: ScheduleSettings) -> bool:
+        """Whether further keys give the cosine a shape of its own."""
+        own = settings.cosine_min_lr_ratio is not None or bool(settings.lr_quadratic_warmup)
+        return own and settings.lr_scheduler == "cosine"
+
     def plan_train(self, plan: TrainPlan) -> None:
         """Fill the schedule slot."""
         plan.schedule.fill(self._make, by=self.name)
+        if self.cfg[ScheduleSettings].lr_scheduler in MEASURED and not self.cfg[Cadence].metric_for_best_model:
+            plan.args.fill(by=self.name, metric_for_best_model="loss")
 
     def _make(self, optimizer: Optimizer, steps: int) -> Any:
         from torch.optim.lr_scheduler import LambdaLR
         from transformers import get_scheduler
 
         settings = self.cfg[ScheduleSettings]
-        warmup = self.warmup(steps)
-        if settings.cosine_min_lr_ratio is not None:
-            curve = min_lr_cosine(steps, warmup, settings.cosine_min_lr_ratio, settings.cosine_constant_lr_ratio or 1.0)
+        name, warmup, minimum = settings.lr_scheduler, self.warmup(steps), settings.cosine_min_lr_ratio
+        arguments = self.arguments()
+        curve = own_curve(name, steps, warmup, minimum or 0.0, arguments)
+        if self._shaped(settings):
+            shaped = min_lr_cosine(steps, warmup, minimum or 0.0, settings.cosine_constant_lr_ratio or 1.0)
+            curve = quadratic_warmup(steps, warmup) if settings.lr_quadratic_warmup else shaped
+        if curve is not None:
             return LambdaLR(optimizer, curve)
         return get_scheduler(
-            settings.lr_scheduler,
-            optimizer,
-            num_warmup_steps=warmup,
-            num_training_steps=steps,
-            scheduler_specific_kwargs=dict(settings.lr_scheduler_kwargs or {}),
+            name, optimizer, num_warmup_steps=warmup, num_training_steps=steps, scheduler_specific_kwargs=arguments
         )
+
+    def arguments(self) -> dict[str, Any]:
+        """``lr_scheduler_kwargs`` as values of their types."""
+        settings = self.cfg[ScheduleSettings]
+        known = ARGUMENTS[settings.lr_scheduler]
+        given = settings.lr_scheduler_kwargs or {}
+        found = {key: _coerce(key, value, known[key]) for key, value in given.items() if key in known}
+        if settings.lr_div_factor is not None:
+            found["div_factor"] = settings.lr_div_factor
+        if settings.lr_scheduler == "greedy":
+            # The library's own bounds, 0.001 and 1, are above the rates of fine-tuning: it would jump to the lower one.
+            found = {"min_lr": 0.0, "max_lr": 10 * float(self.cfg.value("learning_rate") or 0.1), **found}
+        return found
 
     def warmup(self, steps: int) -> int:
         """Warm-up steps of a run of ``steps`` steps."""
         settings = self.cfg[ScheduleSettings]
-        if settings.warmup_steps is not None:
-            share = settings.warmup_steps < 1
-            return math.ceil(steps * settings.warmup_steps) if share else int(settings.warmup_steps)
-        if settings.warmup_ratio is not None:
-            return math.ceil(steps * settings.warmup_ratio)
-        return min(int(0.03 * steps), 100)
+        given, ratio = settings.warmup_steps, settings.warmup_ratio
+        if given is not None:
+            found = math.ceil(steps * given) if given < 1 else int(given)
+        elif ratio is not None:
+            found = math.ceil(steps * ratio)
+        else:
+            found = min(int(0.03 * steps), 100)
+        return 2 if found == 1 else found
 
 
-def min_lr_cosine(steps: int, warmup: int, minimum: float, constant: float = 1.0) -> Callable[[int], float]:
-    """Factor of the peak at each step: linear warm-up, then ``m + (1 - m)(1 + cos(pi p)) / 2``.
+def _coerce(key: str, value: Any, kind: type) -> Any:
+    """An argument as a value of its type; YAML reads ``1e-7`` as a text."""
+    if kind is str or (kind is bool and isinstance(value, bool)):
+        return value
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if kind is bool or isinstance(value, bool) or not math.isfinite(number) or (kind is int and number != int(number)):
+        raise ValueError(f"{key} must be {_KINDS[kind]}, not {value!r}")
+    return kind(number)
 
-    Args:
-        steps: all steps.
-        warmup: steps of the warm-up.
-        minimum: m, the factor at the end of the cosine.
-        constant: share of ``steps`` at which the cosine ends; the factor stays at m from there.
-    """
-    end = max(warmup + 1, int(steps * constant))
 
-    def factor(step: int) -> float:
-        if step < warmup:
-            return step / max(1, warmup)
-        progress = min(1.0, (step - warmup) / (end - warmup))
-        return minimum + (1 - minimum) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    return factor
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, LoadPlan
 
 MATMULS = ("mm", "addmm", "bmm", "baddbmm", "matmul", "linear")
 """Operations whose results a layer with an adapter cannot keep: the adapter adds to them in place."""
 
 
+Operation = Literal["attention", "mm", "addmm", "bmm", "baddbmm", "matmul", "linear"]
+
+
 class SelectiveConfig(Section):
     """``selective_checkpointing`` as a block."""
 
-    save: tuple[str, ...] = ("attention",)
+    coming: ClassVar[frozenset[str]] = frozenset({"save_sliding_window", "recompute_layer_types", "offload"})
+
+    save: tuple[Operation, ...] = ("attention",)
     """Operations whose results are kept."""
     save_sliding_window: bool = False
     """Also keep those of sliding-window attention, which is cheap to compute again."""
@@ -27,8 +32,6 @@ class SelectiveConfig(Section):
 
 class SelectiveSettings(Section):
     """The key of selective checkpointing."""
-
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
 
     selective_checkpointing: bool | SelectiveConfig | None = None
     """With ``gradient_checkpointing``: keep the results of attention, or of the operations that a block lists."""
@@ -69,3 +72,15 @@ class SelectiveCheckpointing(Feature):
         if products and self.cfg.value("adapter"):
             message = f"{', '.join(products)}: results of matrix products cannot be kept with an adapter."
             yield self.problem("selective_checkpointing.save", message, "Keep attention only.")
+
+    def plan_load(self, plan: LoadPlan) -> None:
+        """Switch it on in the model: the trainer's argument cannot hold a choice of operations."""
+        value = self.cfg[SelectiveSettings].selective_checkpointing
+        saved = value.save if isinstance(value, SelectiveConfig) else SelectiveConfig().save
+
+        def enable(model: Any) -> None:
+            from newt.training.checkpointing import enable_selective
+
+            enable_selective(model, saved)
+
+        plan.prepare.append(enable)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import PositiveInt
 
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature
+from newt.extend import Feature, LoadPlan
 
 
 class TiledMlpSettings(Section):
     """Keys of tiled MLPs."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"*"})
+    coming: ClassVar[frozenset[str]] = frozenset({"tiled_mlp_use_original_mlp"})
 
     tiled_mlp: bool | None = None
     """Compute each MLP in tiles along the sequence."""
@@ -45,3 +45,14 @@ class TiledMlp(Feature):
             yield self.problem(
                 ("tiled_mlp", "liger_glu_activation"), message, "Set tiled_mlp_use_original_mlp: true, or remove one."
             )
+
+    def plan_load(self, plan: LoadPlan) -> None:
+        """Tile the MLPs of the finished model."""
+        tiles = self.cfg[TiledMlpSettings].tiled_mlp_num_shards
+
+        def tile(model: Any) -> None:
+            from newt.models.tiled import tile_mlps
+
+            tile_mlps(model, tiles)
+
+        plan.prepare.append(tile)

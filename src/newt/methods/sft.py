@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from newt.config.section import Config
-from newt.extend import DataPlan, Method, TrainPlan
+from newt.extend import DataPlan, LossFn, Method, TrainPlan
 
 
 class Sft(Method):
@@ -21,7 +21,7 @@ class Sft(Method):
 
     def plan_train(self, plan: TrainPlan) -> None:
         """Fill the loss slot."""
-        plan.loss.fill(_loss, by=self.name)
+        plan.loss.fill(_loss(plan), by=self.name)
 
     def trainer(self, plan: TrainPlan, data_plan: DataPlan, loaded: Any, datasets: Any) -> Any:
         """Newt's own trainer, as it is."""
@@ -30,7 +30,10 @@ class Sft(Method):
         return build_trainer(plan, data_plan, loaded, datasets)
 
 
-def _loss(model: Any, batch: Any, num_items: Any) -> Any:
-    from newt.losses.causal import causal_loss
+def _loss(plan: TrainPlan) -> LossFn:
+    def loss(model: Any, batch: Any, num_items: Any) -> Any:
+        from newt.losses.causal import causal_loss
 
-    return causal_loss(model, batch, num_items)
+        return (plan.cross_entropy.get() or causal_loss)(model, batch, num_items)
+
+    return loss

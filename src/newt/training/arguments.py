@@ -91,6 +91,7 @@ def _loader(loader: Loader) -> dict[str, Any]:
         "dataloader_pin_memory": pin,
         "dataloader_prefetch_factor": loader.dataloader_prefetch_factor if workers else None,
         "dataloader_drop_last": loader.dataloader_drop_last,
+        "accelerator_config": loader.accelerator_config.arguments() if loader.accelerator_config else None,
     }
 
 

@@ -8,9 +8,11 @@ from typing import Any
 from transformers import PrinterCallback
 
 from newt.config.core import Batch, Cadence, Loader, RunControl
+from newt.data.stream import Stream
 from newt.extend import DataPlan, TrainPlan
 from newt.support import env
 from newt.support.errors import NewtError
+from newt.support.log import note
 from newt.training.arguments import training_arguments
 from newt.training.batches import BatchSampler, Place
 from newt.training.cadence import Steps
@@ -20,6 +22,8 @@ from newt.training.callbacks.metrics import Metrics
 from newt.training.callbacks.progress import ShowProgress
 from newt.training.fingerprint import fingerprint
 from newt.training.inputs import Inputs
+from newt.training.probe import Probe
+from newt.training.streams import StreamSampler
 from newt.training.trainer import NewtTrainer, Setup
 
 
@@ -32,7 +36,7 @@ def build_trainer(
         plan: how to train.
         data_plan: how rows become batches.
         loaded: has ``model`` and ``tokenizer``.
-        datasets: has ``train`` and ``eval`` (or None): token rows with ``lengths``.
+        datasets: has ``train``: token rows with ``lengths``, or a stream, and ``eval``: token rows or None.
         trainer_class: a subclass, for methods that need one.
 
     Raises:
@@ -40,10 +44,8 @@ def build_trainer(
     """
     run = plan.cfg[RunControl]
     world = env.world_size()
-    inputs = Inputs(data_plan, loaded.tokenizer, run.seed, plan.batches.get())
-    sampler = inputs.train_sampler(
-        datasets.train, drop_last=plan.cfg[Loader].dataloader_drop_last, place=Place(env.rank(), world)
-    )
+    inputs = Inputs(data_plan, loaded.tokenizer, run.seed, plan.batches.get(), loaded.model.config.to_dict())
+    sampler = make_sampler(inputs, datasets.train, plan, Place(env.rank(), world))
     steps = count_steps(plan, sampler)
     has_eval = datasets.eval is not None and len(datasets.eval) > 0
     arguments = training_arguments(plan, steps, has_eval)
@@ -66,14 +68,26 @@ def build_trainer(
         train_dataset=datasets.train,
         eval_dataset=datasets.eval if has_eval else None,
         processing_class=loaded.tokenizer,
-        callbacks=[*callbacks, Finite(), ShowProgress()],
+        callbacks=[*callbacks, Finite(sampler, datasets.train, plan.cfg[Batch].accumulation), ShowProgress()],
         **plan.trainer_kwargs,
     )
     trainer.remove_callback(PrinterCallback)
+    if arguments.device.type == "cuda":
+        trainer.add_callback(Probe(trainer))
     return trainer
 
 
-def count_steps(plan: TrainPlan, sampler: BatchSampler) -> Steps:
+def make_sampler(inputs: Inputs, data: Any, plan: TrainPlan, place: Place) -> BatchSampler | StreamSampler:
+    """What gives the training batches of one rank: of token rows with ``lengths``, or of a stream."""
+    if isinstance(data, Stream):
+        return inputs.stream_sampler(data, (plan.cfg[RunControl].max_steps or 1) * plan.cfg[Batch].accumulation, place)
+    sampler = inputs.train_sampler(data, drop_last=plan.cfg[Loader].dataloader_drop_last, place=place)
+    if len(sampler) and sampler.left_out:
+        note(f"dataloader_drop_last leaves out {sampler.left_out} of {sampler.samples} samples in every epoch.")
+    return sampler
+
+
+def count_steps(plan: TrainPlan, sampler: BatchSampler | StreamSampler) -> Steps:
     """The length of the run.
 
     Raises:

@@ -14,6 +14,7 @@ from newt.support.files import MANIFEST, verify_manifest
 STATE = "trainer_state.json"
 TOKENS = "tokens_state.json"
 FINGERPRINT = "fingerprint.json"
+STREAM = "stream_state.json"
 
 NEEDED: dict[str, tuple[str, ...]] = {
     "weights": ("*.safetensors", "pytorch_model_fsdp*", "global_step*/*", "*/*.safetensors"),
@@ -25,6 +26,9 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "fingerprint of the run": (FINGERPRINT,),
 }
 """What a run needs to go on, and the files that may hold it (the later names belong to FSDP and DeepSpeed)."""
+
+STATES = ("optimizer state", "scheduler state", "random number state")
+"""What a checkpoint of ``save_only_model`` lacks."""
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -81,6 +85,19 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     """A JSON file of a checkpoint."""
     content: dict[str, Any] = json.loads((folder / name).read_text())
     return content
+
+
+def make_room(output_dir: Path, limit: int | None, best: Path | None) -> None:
+    """Delete early what :func:`prune` would delete after the next checkpoint, where the disk may not hold both.
+
+    It is taken to be as large as the newest finished one.
+    """
+    finished = [folder for folder in all_checkpoints(output_dir) if (folder / MANIFEST).is_file()]
+    if limit is None or not finished:
+        return
+    needed = sum(file.stat().st_size for file in finished[-1].rglob("*") if file.is_file())
+    if shutil.disk_usage(output_dir).free < needed:
+        prune(output_dir, max(limit - 1, 1), best)
 
 
 def prune(output_dir: Path, limit: int | None, best: Path | None) -> None:

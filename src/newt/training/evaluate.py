@@ -53,6 +53,18 @@ def _evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
+def further_metrics(trainer: Any, prefix: str) -> dict[str, float]:
+    """What the plan's evaluations find, with a prefix; they leave mode and random numbers of the model as they were."""
+    found: dict[str, float] = {}
+    evaluations = trainer.setup.plan.evaluations
+    if not evaluations:
+        return found
+    with _evaluating(trainer.model), torch.no_grad(), torch.random.fork_rng():
+        for evaluate in evaluations:
+            found.update({f"{prefix}_{name}": value for name, value in evaluate(trainer).items()})
+    return found
+
+
 def evaluate_rows(
     model: Any, rows: TokenData, train_plan: TrainPlan, data_plan: DataPlan, tokenizer: Any
 ) -> tuple[float, int]:
@@ -79,5 +91,7 @@ def evaluate_rows(
     return (total / count).item(), int(count)
 
 
-def _move(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+def _move(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):  # a batch, or masks for each kind of layer
+        return {key: _move(item, device) for key, item in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value

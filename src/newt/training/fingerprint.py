@@ -30,7 +30,12 @@ HARMLESS = frozenset(
 SAMPLED = 2000
 """Rows whose content is looked at."""
 
-HARMLESS_PREFIXES = ("wandb_", "use_wandb", "mlflow_", "use_mlflow", "comet_", "use_comet", "hub_", "trackio_", "push_")
+HARMLESS_PREFIXES = (
+    *("wandb_", "use_wandb", "mlflow_", "use_mlflow", "hf_mlflow_", "comet_", "use_comet", "hub_", "trackio_", "push_"),
+    *("use_trackio", "swanlab_", "use_swanlab", "use_tensorboard", "otel_", "use_otel_", "profiler_", "generat"),
+    *("num_generation_", "eval_table_", "eval_max_new_", "do_causal_lm_", "eval_causal_lm_", "do_bench_", "bench_"),
+    *("dynamic_checkpoint", "loss_watchdog_", "gc_", "torch_empty_cache_", "early_stopping_"),
+)
 
 
 def fingerprint(cfg: Config, data: Any, world: int) -> dict[str, Any]:
@@ -57,6 +62,9 @@ def data_fingerprint(data: Any) -> str:
 
     It looks at the rows and not at how they were made, so that a moved file or a newer version does not matter.
     """
+    identity: str | None = getattr(data, "identity", None)  # of a stream, which has no lengths
+    if identity is not None:
+        return identity
     digest = hashlib.sha256(data.lengths.astype("<i4").tobytes())
     for index in range(0, len(data), max(1, len(data) // SAMPLED)):
         row = data[index]

@@ -15,8 +15,10 @@ from newt.support.log import note
 from newt.training import checkpoints
 from newt.training.callbacks.metrics import NAME as METRICS
 from newt.training.callbacks.progress import ShowProgress
+from newt.training.outputs import room_needed
 from newt.training.record import Record
 from newt.training.resume import Start, check_same_run, find_start
+from newt.training.streams import StreamSampler
 from newt.training.trainer import NewtTrainer
 
 
@@ -59,9 +61,11 @@ def fit(trainer: NewtTrainer, cfg: Config, start: Start | None = None, datasets:
     if trainer.args.should_save:
         _make_room(cfg, start)
     record = Record(Path(trainer.args.output_dir), cfg, datasets, trainer.model)
-    _write(trainer, lambda: record.start(start.step))
+    _write(trainer, lambda: record.start(start.step, start.seconds))
+    trainer.begin(start.step, start.seconds)
     try:
-        outcome = _train(trainer, start)
+        with room_needed(Path(trainer.args.output_dir)):
+            outcome = _train(trainer, start)
     except NewtError as error:
         failed = {"error": str(error), "global_step": trainer.state.global_step}
         _write(trainer, lambda: record.end(failed))
@@ -99,6 +103,12 @@ def _train(trainer: NewtTrainer, start: Start) -> Outcome:
         state = checkpoints.read_json(start.checkpoint, checkpoints.STATE)
         return _outcome(trainer, state["global_step"], None, state["log_history"], start.checkpoint)
     if start.checkpoint is not None:
+        if isinstance(trainer.setup.sampler, StreamSampler):
+            stored = checkpoints.read_json(start.checkpoint, checkpoints.STREAM)
+            trainer.setup.sampler.resume(stored, start.step * trainer.args.gradient_accumulation_steps)
+        else:
+            per_epoch = -(-len(trainer.setup.sampler) // trainer.args.gradient_accumulation_steps)
+            trainer.setup.sampler.skip(start.step % per_epoch * trainer.args.gradient_accumulation_steps)
         # It was evaluated before its first step, and at the checkpoint if that was due.
         trainer.args.eval_on_start = False
     # Whatever was drawn since the trainer was made must not change the run; a resume puts its own state back.

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from newt.config.core import Cadence, Model, RunControl
 from newt.config.section import Config, Problem
+from newt.support.errors import NewtError
 from newt.support.files import MANIFEST, nearest_name
 from newt.training import checkpoints
 
 FULL_STATE = 3
 """Size of a full checkpoint over that of the weights: the weights and two moments of Adam."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+FULL_WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing file")
+"""What safetensors and torch say."""
 
 LEAST = 100 * 2**20
 """Free bytes without which no run starts."""
@@ -22,6 +30,35 @@ LEAST = 100 * 2**20
 def problems(cfg: Config) -> list[Problem]:
     """What is wrong with the place that the run writes to, and with the checkpoint that it goes on from."""
     return [*_writable(cfg), *_occupied(cfg), *_checkpoint(cfg), *_space(cfg)]
+
+
+@contextmanager
+def room_needed(output_dir: Path) -> Iterator[None]:
+    """Say in one line when the disk is full in this block, and which checkpoint is good.
+
+    Raises:
+        NewtError: it is.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not is_full(error):
+            raise
+        newest, _ = checkpoints.newest_valid(output_dir)
+        go_on = f"The last good checkpoint is {newest}." if newest else "There is no checkpoint yet."
+        hint = (
+            "Make room, lower save_total_limit, or set save_only_model: true; then go on with resume_from_checkpoint."
+        )
+        raise NewtError(f"output_dir: the disk of {output_dir} is full. {go_on} {hint}") from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk or a quota that is full made an error. Libraries that are not Python say it in words only."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return any(word in str(error) for word in FULL_WORDS)
 
 
 def _writable(cfg: Config) -> Iterator[Problem]:

@@ -35,6 +35,7 @@ class Record:
             model: its parameters are counted.
         """
         self.path = output_dir / NAME
+        self.datasets = datasets
         self.content: dict[str, Any] = {
             "started": _now(),
             "ended": None,
@@ -49,8 +50,14 @@ class Record:
             "hardware": hardware(),
         }
 
-    def start(self, from_step: int) -> None:
-        """Write the file."""
+    def start(self, from_step: int, earlier_seconds: float = 0.0) -> None:
+        """Write the file.
+
+        Args:
+            from_step: optimizer steps that are done.
+            earlier_seconds: what the parts of the run before this one took.
+        """
+        self.content["earlier_seconds"] = earlier_seconds
         self.content["resumed_from_step"] = from_step or None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
@@ -58,6 +65,7 @@ class Record:
     def end(self, result: dict[str, Any]) -> None:
         """Write how the run ended."""
         self.content["ended"], self.content["result"] = _now(), result
+        self.content["data"] = data_summary(self.datasets)  # of a stream, more is known now
         self._write()
 
     def _write(self) -> None:

@@ -34,6 +34,13 @@ class Start:
             else int(checkpoints.read_json(self.checkpoint, checkpoints.STATE)["global_step"])
         )
 
+    @property
+    def seconds(self) -> float:
+        """What the run took up to there."""
+        if self.checkpoint is None:
+            return 0.0
+        return float(checkpoints.read_json(self.checkpoint, checkpoints.TOKENS).get("seconds", 0.0))
+
 
 def find_start(cfg: Config) -> Start:
     """Choose the checkpoint that the config asks for, and read it through.
@@ -60,6 +67,11 @@ def find_start(cfg: Config) -> Start:
 
 def _named(folder: Path) -> Start:
     wrong = checkpoints.damage(folder)
+    if wrong == [f"{what} is missing" for what in checkpoints.STATES]:
+        raise CheckpointError(
+            f"resume_from_checkpoint: {folder} was saved with save_only_model: it holds weights, but nothing to go on "
+            "with. To train on from its weights, remove the key and set base_model (for an adapter lora_model_dir)."
+        )
     if wrong:
         newest, _ = checkpoints.newest_valid(folder.parent)
         other = f" The newest whole checkpoint there is {newest}." if newest else ""

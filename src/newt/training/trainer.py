@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +23,18 @@ from transformers.utils import logging as hf_logging
 
 from newt.extend import LossFn, TrainPlan
 from newt.losses.causal import trained_tokens
+from newt.models.tokenizer import save_tokenizer
 from newt.support.files import atomic_dir, write_manifest
 from newt.training import checkpoints
+from newt.training.averaging import averaged, restore_point, save_point, settle
 from newt.training.batches import TOKENS, BatchSampler, Place
 from newt.training.callbacks.finite import not_finite
 from newt.training.callbacks.signals import Signals
-from newt.training.evaluate import sum_losses
+from newt.training.evaluate import further_metrics, sum_losses
 from newt.training.inputs import Inputs
 from newt.training.memory import peak_memory
+from newt.training.speed import Stopwatch
+from newt.training.streams import StreamSampler
 from newt.training.weights import load_weights
 
 PRIVATE = {
@@ -40,6 +44,7 @@ PRIVATE = {
     "_save_rng_state": ("output_dir",),
     "_load_from_checkpoint": ("resume_from_checkpoint", "model"),
     "_load_best_model": (),
+    "_prepare_input": ("data",),
 }
 """Methods of the trainer that are called or replaced here, with their parameters."""
 
@@ -59,7 +64,7 @@ class Setup:
 
     plan: TrainPlan
     inputs: Inputs
-    sampler: BatchSampler
+    sampler: BatchSampler | StreamSampler
     fingerprint: dict[str, Any] = field(default_factory=dict)
     save_total_limit: int | None = None
     signals: Signals = field(default_factory=Signals)
@@ -78,31 +83,6 @@ class Counts:
 
     total: int = 0
     trainable: int = 0
-
-
-class Stopwatch:
-    """Tokens per second of training alone: evaluation and saving do not count."""
-
-    def __init__(self) -> None:
-        self.begin(0)
-
-    def begin(self, tokens: int) -> None:
-        """Begin an interval."""
-        self.tokens, self.started, self.paused = tokens, time.perf_counter(), 0.0
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Do not count this block."""
-        begin = time.perf_counter()
-        yield
-        self.paused += time.perf_counter() - begin
-
-    def rate(self, tokens: int) -> float:
-        """Tokens per second since the interval began; begins the next one."""
-        seconds = time.perf_counter() - self.started - self.paused
-        rate = (tokens - self.tokens) / max(seconds, 1e-9)
-        self.begin(tokens)
-        return rate
 
 
 @contextmanager
@@ -131,6 +111,7 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
         self.counts = Counts()
         self.stopwatch = Stopwatch()
         self.loss_sum: Tensor | None = None
+        self.begin(0, 0.0)
         self.parameters: int | None = None
         super().__init__(*args, **kwargs)
         # The loss is divided by the tokens of the whole step, so the trainer must not divide by the accumulation.
@@ -158,12 +139,20 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
             **self._loader_options(),
         )
 
+    def _prepare_input(self, data: Any) -> Any:
+        """Move a tensor to the device, if wanted while it still computes."""
+        if isinstance(data, Tensor) and self.args.accelerator_config.non_blocking:
+            data = data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Tensor]:
         """The micro-batches of an optimizer step, and the number of trained tokens in it over all ranks.
 
         Ranks also agree here whether one of them got a signal: it is the one exchange that every step has.
         """
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        if isinstance(self.setup.sampler, StreamSampler):
+            self.setup.sampler.take(batches)
         items = sum((self.count_items(batch) for batch in batches), torch.zeros((), dtype=torch.int64))
         tokens = sum(batch.pop(TOKENS, 0) for batch in batches)
         numbers = torch.stack([items, torch.tensor(tokens), torch.tensor(int(self.setup.signals.received is not None))])
@@ -177,6 +166,20 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
     def count_items(self, batch: dict[str, Any]) -> Tensor:
         """What the loss of a batch is a sum over: its trained tokens."""
         return trained_tokens(batch)
+
+    def begin(self, step: int, seconds: float) -> None:
+        """Start the clock of a part of the run.
+
+        Args:
+            step: optimizer steps that are done.
+            seconds: what the parts before it took.
+        """
+        self.finite, self.began = step, time.perf_counter() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """What all parts of the run have taken so far."""
+        return round(time.perf_counter() - self.began, 1)
 
     # ------------------------------------------------------------------ step
 
@@ -195,12 +198,24 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
 
     def create_optimizer(self, model: Any = None) -> Any:
         """The plan's optimizer, else the one that the arguments name."""
-        make = self.setup.plan.optimizer.get()
+        make = self.setup.plan.optimizer.get() or self._grouped()
         if make is None:
             return super().create_optimizer(*(() if model is None else (model,)))
         if self.optimizer is None:
             self.optimizer = make(self.model if model is None else model)
         return self.optimizer
+
+    def _grouped(self) -> Callable[[Any], Any] | None:
+        """Makes the optimizer that the arguments name, with the plan's parameter groups."""
+        groups = self.setup.plan.groups.get()
+        if groups is None:
+            return None
+
+        def make(model: Any) -> Any:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            return kind(groups(model, set(self.get_decay_parameter_names(model))), **options)
+
+        return make
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The plan's schedule, else the one that the arguments name."""
@@ -220,8 +235,10 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add token counts, throughput and memory to what is logged of training."""
         if "loss" in logs:
+            if isinstance(self.setup.sampler, StreamSampler):
+                logs.update(self.setup.sampler.log())
             logs["tokens"], logs["trained_tokens"] = self.counts.total, self.counts.trainable
-            logs["tokens_per_second"] = round(self.stopwatch.rate(self.counts.total), 1)
+            logs.update(self.stopwatch.log(self.counts.total, self.counts.trainable, self.model, self.args))
             logs["memory_gib"] = round(peak_memory(self.args.device) / 2**30, 3)
         super().log(logs, *(() if start_time is None else (start_time,)))
 
@@ -232,17 +249,17 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Mean loss of a trained token over the evaluation rows, the same for every batch size and packing."""
         begin = time.perf_counter()
-        if hasattr(self.optimizer, "eval"):
-            self.optimizer.eval()
-        with self.stopwatch.pause():
+        with self.stopwatch.pause(), averaged(self.optimizer, self.model):
             loader = self.get_eval_dataloader(eval_dataset)
             total, count = sum_losses(self._evaluated_model(), loader, self.setup.loss, self._prepare_inputs)
             if self.args.world_size > 1:
                 both = torch.stack([total, count.double()]).to(self.args.device)
                 total, count = self.accelerator.reduce(both, "sum").cpu()
+            further = further_metrics(self, metric_key_prefix)
         metrics = {
             f"{metric_key_prefix}_loss": (total / count).item() if count else math.nan,
             f"{metric_key_prefix}_tokens": int(count),
+            **further,
             f"{metric_key_prefix}_runtime": round(time.perf_counter() - begin, 3),
         }
         self.log(metrics)
@@ -266,6 +283,9 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
         self._check_finite()
         self.store_flos()
         output_dir = Path(self.args.output_dir)
+        best = self.state.best_model_checkpoint
+        if self.args.should_save:
+            checkpoints.make_room(output_dir, self.setup.save_total_limit, Path(best) if best else None)
         final = output_dir / checkpoints.name_of(self.state.global_step)
         with self.stopwatch.pause():
             with self._shared(atomic_dir(final) if self.args.should_save else nullcontext()) as folder:
@@ -276,19 +296,27 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
             checkpoints.prune(output_dir, self.setup.save_total_limit, Path(best) if best else None)
 
     def _write_checkpoint(self, folder: Path) -> None:
-        with _quiet():
+        with _quiet(), averaged(self.optimizer, self.model) as point:
             self.save_model(str(folder), _internal_call=True)
+            if self.args.should_save and self.setup.plan.cfg.value("tokenizer_save_jinja_files") is False:
+                save_tokenizer(self.processing_class, folder, self.setup.plan.cfg)
+        for part in self.setup.plan.stored if self.args.should_save else ():
+            part.save(self.model, folder)
         if not self.args.save_only_model or self.setup.signals.due:
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
             self._save_rng_state(str(folder))
+            if self.args.should_save:
+                save_point(point, folder)
         self._barrier()
         if not self.args.should_save:
             return
         self._note_best()
         self._export_callbacks()
         self.state.save_to_json(str(folder / checkpoints.STATE))
-        (folder / checkpoints.TOKENS).write_text(json.dumps(vars(self.counts)))
+        (folder / checkpoints.TOKENS).write_text(json.dumps({**vars(self.counts), "seconds": self.seconds}))
+        if isinstance(self.setup.sampler, StreamSampler):
+            (folder / checkpoints.STREAM).write_text(json.dumps(self.setup.sampler.state()))
         (folder / checkpoints.FINGERPRINT).write_text(json.dumps(self.setup.fingerprint, indent=1))
         # The same as text: nobody has to unpickle a file to see the arguments, and tokens are left out of it.
         (folder / "training_args.bin").unlink(missing_ok=True)
@@ -331,22 +359,29 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
         value = 0.0 if self.loss_sum is None else float(self.loss_sum)
         self.loss_sum = None
         if not math.isfinite(value):
-            step = self.state.global_step
-            raise not_finite("loss", value, step, step, Path(self.args.output_dir))
+            raise not_finite("loss", value, self.finite + 1, self.state.global_step, Path(self.args.output_dir))
+        self.finite = self.state.global_step
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights exactly, and the token counts."""
         counts = checkpoints.read_json(Path(resume_from_checkpoint), checkpoints.TOKENS)
-        self.counts = Counts(**counts)
-        self.stopwatch.begin(self.counts.total)
+        self.counts = Counts(counts["total"], counts["trainable"])
+        self.stopwatch.begin(self.counts.total, self.counts.trainable)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
+            self._load_exactly(self.model if model is None else model, Path(resume_from_checkpoint))
+            restore_point(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         """Load the weights of the checkpoint that evaluated best."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
-            load_weights(self.model, Path(self.state.best_model_checkpoint))
+            settle(self.optimizer)
+            self._load_exactly(self.model, Path(self.state.best_model_checkpoint))
+
+    def _load_exactly(self, model: Any, folder: Path) -> None:
+        load_weights(model, folder)
+        for part in self.setup.plan.stored:
+            part.load(model, folder)

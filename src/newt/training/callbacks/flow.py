@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
-from newt.training.batches import BatchSampler
 from newt.training.callbacks.signals import Signals
+
+
+class Sampler(Protocol):
+    """What gives the batches."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the order of an epoch."""
 
 
 class Flow(TrainerCallback):  # type: ignore[misc]
     """Keeps the sampler at the right epoch, and the trainer's flags right at the first, last and interrupted step."""
 
-    def __init__(self, sampler: BatchSampler, steps_per_epoch: int, signals: Signals, save_first_step: bool) -> None:
+    def __init__(self, sampler: Sampler, steps_per_epoch: int, signals: Signals, save_first_step: bool) -> None:
         """Keep what decides.
 
         Args:
