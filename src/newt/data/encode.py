@@ -99,6 +99,11 @@ class Encoder:
         assert make is not None
         self._rows = make(tokenizer, plan.cfg, fmt, limit)
 
+    def expect(self, times: float) -> None:
+        """Say that so many times what was encoded is to come."""
+        if isinstance(self._rows, RowTokenizer):
+            self._rows.texts.expect(times)
+
     def __call__(self, chunk: Chunk) -> Encoded:
         """Token rows of a chunk.
 
@@ -206,11 +211,17 @@ def processes(cfg: Config) -> int:
     return cfg[Data].dataset_num_proc or env.num_proc()
 
 
-def encode(chunks: Iterator[Chunk], encoder: Encoder, workers: int) -> Iterator[Encoded]:
+def encode(chunks: Iterator[Chunk], encoder: Encoder, workers: int, rows: int = 0) -> Iterator[Encoded]:
     """Encode chunks in order. The result does not depend on the number of processes.
 
     The first chunk is always encoded in this process: mistakes that concern every row show at once, and small
     datasets start no processes.
+
+    Args:
+        chunks: the rows.
+        encoder: encodes a chunk.
+        workers: processes.
+        rows: how many there are; what many rows are worth is then loaded once, before the processes start.
     """
     first = next(chunks, None)
     if first is None:
@@ -225,6 +236,7 @@ def encode(chunks: Iterator[Chunk], encoder: Encoder, workers: int) -> Iterator[
         yield encoder(second)
         yield from map(encoder, chunks)
         return
+    encoder.expect(rows / max(1, len(first)))
     yield from _in_processes(second, chunks, encoder, workers)
 
 

@@ -247,7 +247,7 @@ def _encode_all(plan: DataPlan, entry: Dataset, source: Source, encoder: Encoder
         rank = None if plan.keep_order else np.argsort(chosen)
     places = array("q")
     with progress(f"Tokenizing {source.path}", rows) as advance:
-        for encoded in encode(chunks, encoder, processes(plan.cfg)):
+        for encoded in encode(chunks, encoder, processes(plan.cfg), rows):
             into.writer.add(encoded.columns, into.number)
             into.digests.add(encoded.digests)
             if rank is not None:

@@ -40,6 +40,7 @@ class TextEncoder:
         self._backend = tokenizer.backend_tokenizer
         self._encode = fast.standard(self._backend)
         self._read: int | None = 0
+        self._sample: Sequence[str] = ()
         self._greedy = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.lstrip or t.rstrip}
 
     @cached_property
@@ -56,8 +57,8 @@ class TextEncoder:
         """
         if self._read is not None:
             self._read += sum(map(len, texts))
-            if self._read > _WORTH:
-                self.speed_up(texts)
+            self._sample = texts
+            self.expect(1)
         return self._encode(texts, split_special)
 
     def encode_pieces(self, rows: Sequence[tuple[str, Sequence[Placed] | None]]) -> Ids:
@@ -70,6 +71,11 @@ class TextEncoder:
             parts = [found.of(next(at)) if p.token is None else np.array([p.token], np.int32) for p in pieces]
             whole.append(np.concatenate([np.zeros(0, np.int32), *parts]))
         return joined(whole)
+
+    def expect(self, times: float) -> None:
+        """Change to the faster tokenizer if so many times what was read is worth it."""
+        if self._read is not None and self._read * times > _WORTH:
+            self.speed_up(self._sample)
 
     def speed_up(self, sample: Sequence[str]) -> None:
         """Change to the faster tokenizer, if it is installed and agrees about the sample."""
