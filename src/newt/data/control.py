@@ -99,7 +99,7 @@ _FIRST = ", first in "
 
 def note(token: str, place: str, split: bool) -> str:
     """What the data report says about rows that say a special token."""
-    read = "is read as plain text" if split else "is read as that token; split_special_tokens: true makes it plain text"
+    read = "is plain text" if split else "is read as that token (split_special_tokens: true makes it plain text)"
     return f"special token {token!r} in the text of rows {read}{_FIRST}{place}"
 
 
