@@ -198,4 +198,7 @@ def test_14_a_number_of_rows_is_a_number_and_is_drawn_from_all(attempt: Try) -> 
     rows = [chat(f"Question {i}", f"Answer {i}") for i in range(12)]
     made = attempt.prepare(rows, val_set_size=1)
     assert (len(made.train), len(made.eval or ())) == (11, 1)
-    assert attempt.prepare(rows, val_set_size=4).eval.provenance(0) != (0, 8)  # type: ignore[union-attr]
+    kept = attempt.prepare(rows, val_set_size=4, shuffle_merged_datasets=False).eval
+    assert kept is not None
+    numbers = [kept.provenance(i)[1] for i in range(4)]
+    assert numbers == sorted(set(numbers)) != [8, 9, 10, 11]
