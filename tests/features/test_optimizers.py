@@ -9,7 +9,7 @@ from newt.training.optimizer_table import OPTIMIZERS
 
 TARGET = {"optim_target_modules": "all_linear"}
 GALORE = {"optimizer": "galore_adamw", **TARGET}
-PACKAGES = {entry.package: "1" for entry in OPTIMIZERS.values()}
+PACKAGES = {name: "1" for entry in OPTIMIZERS.values() for name in entry.packages}
 
 
 def test_the_trainer_is_told_the_rate():
@@ -173,3 +173,31 @@ def test_hardware():
     new = Facts(**known, gpus=1, capability=(9, 0))
     assert not any("needs a GPU" in text for text in messages(new, optimizer="ao_adamw_fp8"))
     assert not any("needs a GPU" in text for text in messages(new, optimizer="adalomo"))
+
+
+LAYERWISE = {"optimizer": "galore_adamw_layerwise", **TARGET}
+
+
+@pytest.mark.parametrize("keys", [LAYERWISE, {"optimizer": "lomo"}], ids=["layerwise", "lomo"])
+def test_updates_in_the_backward_pass_need_one_process(keys, monkeypatch):
+    facts = Facts(known=True, gpus=2, packages=PACKAGES)
+    assert any(f"{keys['optimizer']} cannot use 2 GPUs" in line for line in messages(facts, **keys))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert any(f"optimizer: {keys['optimizer']} needs one process, not 2" in line for line in messages(facts, **keys))
+    assert not any("process" in line for line in messages(facts, optimizer="adamw_torch"))
+
+
+@pytest.mark.parametrize(
+    ("name", "packages", "missing"),
+    [
+        ("adamw_torch_8bit", {"torchao": "1"}, None),
+        ("galore_adamw_8bit", {"galore-torch": "1"}, "bitsandbytes"),
+        ("galore_adamw_8bit", {"bitsandbytes": "1"}, "galore-torch"),
+        ("adamw_8bit", {}, "bitsandbytes"),
+    ],
+)
+def test_only_what_it_uses_must_be_installed(name, packages, missing):
+    keys = TARGET if OPTIMIZERS[name].target else {}
+    said = messages(Facts(known=True, packages=packages), optimizer=name, **keys)
+    found = [line for line in said if "needs the package" in line]
+    assert (not found) if missing is None else f"{name} needs the package {missing}." in found[0]

@@ -269,6 +269,50 @@ def test_embeddings_keep_moments_of_32_bits():
     assert optimizer.state[model.embed_tokens.weight]["state1"].dtype == torch.float32
 
 
+@pytest.mark.parametrize("keys", [{}, {"gradient_accumulation_steps": 1, "optimizer_in_bwd": True, "max_grad_norm": 0}])
+def test_schedules_with_bounds_that_are_rates_know_the_peak(keys):
+    """They ask the optimizer for it, also one that is made of several."""
+    run = make_run(
+        **keys_of("muon", **keys), lr_scheduler="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr": 1e-3}, max_steps=4
+    )
+    plan = run.train_plan()
+    schedule = plan.schedule.get()(plan.optimizer.get()(Small()), 4)
+    for _ in range(4):
+        schedule.optimizer.step()
+        schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([1e-3] * len(schedule.get_last_lr()))
+
+
+@pytest.mark.parametrize("name", ["adamw_8bit", "galore_adamw_8bit", "galore_adamw_8bit_layerwise"])
+def test_wishes_for_other_weights_do_not_reach_these(name):
+    """The package's own manager knows weights by their id, which a later weight can have after the first is gone."""
+    need(name)
+    from bitsandbytes.optim import GlobalOptimManager
+
+    model, shared = Small(), GlobalOptimManager.get_instance()
+    before = dict(shared.pid2config)
+    shared.override_config(model.up.weight, key_value_dict={"optim_bits": 32})  # what an earlier weight had left
+    shared.index2config[0, 0] = {"optim_bits": 32}
+    try:
+        optimizer = optimizer_of(model, **keys_of(name, gradient_accumulation_steps=1))
+        other = optimizer_of(Small(), **keys_of(name, gradient_accumulation_steps=1))
+        steps(model, optimizer, range(1))
+        assert optimizer.state[model.up.weight]["state1"].dtype == torch.uint8
+        assert optimizer.state[model.embed_tokens.weight]["state1"].dtype == torch.float32
+    finally:
+        shared.pid2config = before
+        shared.index2config.clear()
+    managers = [{id(part.mng) for part in getattr(one, "parts", [one])} for one in (optimizer, other)]
+    assert len(managers[0] | managers[1]) == 2
+    assert id(shared) not in managers[0] | managers[1]
+
+
+def test_optimizers_of_torchao_do_not_ask_for_bitsandbytes(monkeypatch):
+    need("adamw_torch_8bit")
+    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.optim", None)
+    assert not hasattr(optimizer_of(Small(), **keys_of("adamw_torch_8bit")), "mng")
+
+
 def test_galore_in_8_bits_follows_galore():
     need("galore_adamw_8bit")
     eight, whole = Small(), Small()

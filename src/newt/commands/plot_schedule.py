@@ -83,7 +83,8 @@ def rates_of(run: Run, steps: int) -> dict[str, list[float]]:
     if name in MEASURED:
         raise NewtError(f"lr_scheduler: {name} follows the evaluations: there is no curve before the run.")
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": peak} for peak in peaks(run).values()]
-    optimizer = torch.optim.SGD(groups)
+    # Some schedules have bounds that are rates: they ask the optimizer for the peak that these belong to.
+    optimizer = torch.optim.SGD(groups, lr=float(run.cfg.value("learning_rate")))
     make = run.train_plan().schedule.get()
     assert make is not None, "the schedule's Part fills the slot"
     schedule = make(optimizer, steps)

@@ -12,6 +12,7 @@ from pydantic import Field
 from newt.config.core import Batch
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature, TrainPlan
+from newt.support import env
 from newt.training.optimizer_table import OPTIMIZERS, TYPES, Entry
 
 if TYPE_CHECKING:
@@ -104,9 +105,8 @@ class Optimizers(Feature):
             yield self.problem("optimizer", message, f"Write {entry.instead}.", kind="warning")
         if not self.facts.known:
             return
-        for package in (entry.package, "bitsandbytes" if entry.make.endswith("8bit") else ""):
-            missing = package and package not in self.facts.packages and not self.settings.torchdistx_path
-            if missing:
+        for package in entry.packages:
+            if package not in self.facts.packages and not self.settings.torchdistx_path:
                 hint = f"pip install 'newt-tune[{entry.extra}]'." if entry.extra else "Set torchdistx_path."
                 yield self.problem("optimizer", f"{name} needs the package {package}.", hint)
         if entry.needs_gpu and not self.facts.gpus:
@@ -161,9 +161,19 @@ class Optimizers(Feature):
             yield self.problem(("max_grad_norm", "optimizer"), f"has no effect: {why}.", "Remove it.")
         if "max_grad_norm" not in self.cfg.given:
             yield self.problem("optimizer", f"gradients are not clipped: {why}.", kind="warning")
+        yield from self._check_processes(name, why)
         for key in ("lr_groups", "embedding_lr", "embedding_lr_scale", "loraplus_lr_ratio"):
             if entry.kind == "fused" and self.cfg.value(key):
                 yield self.problem((key, "optimizer"), f"has no effect: {name} has one learning rate.", "Remove it.")
+
+    def _check_processes(self, name: str, why: str) -> Iterable[Problem]:
+        """Each process would update its weights with the gradients of its own rows."""
+        if env.world_size() > 1:
+            message = f"{name} needs one process, not {env.world_size()}: {why}, before gradients are exchanged."
+            yield self.problem("optimizer", message, "Use adamw_torch.")
+        elif self.facts.gpus > 1:
+            message = f"{name} cannot use {self.facts.gpus} GPUs: {why}, so only one process can train."
+            yield self.problem("optimizer", message, "Train on one, or use adamw_torch.", kind="warning")
 
     def _check_run(self, entry: Entry) -> Iterable[Problem]:
         """Going on from a checkpoint, and schedules."""
@@ -217,6 +227,7 @@ class Optimizers(Feature):
             others=numbers,
             matrix_rate=self.cfg.value("dion_lr") if settings.optimizer == "dion" else None,
             folder=settings.torchdistx_path,
+            in_backward=bool(self.cfg.value("optimizer_in_bwd")),
         )
         return make_optimizer(model, wanted, plan.groups.get())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from newt.config.core import Cadence, Data
 from newt.config.section import Config, Problem, ProblemKind, Section
 from newt.extend import Feature, TrainPlan
-from newt.training.schedules import ARGUMENTS, MEASURED, NEEDS, min_lr_cosine, own_curve, quadratic_warmup
+from newt.training.schedules import ARGUMENTS, CHOICES, MEASURED, NEEDS, min_lr_cosine, own_curve, quadratic_warmup
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -109,8 +109,22 @@ class Schedules(Feature):
             )
         if len([key for key in ("min_lr", "min_lr_rate") if key in given]) == 2:
             yield self.problem("lr_scheduler_kwargs", "min_lr and min_lr_rate say the same.", "Remove one.")
+        yield from self._check_bounds(name, given)
         if settings.lr_div_factor is not None and "div_factor" in given:
             yield self.problem("lr_scheduler_kwargs", "sets div_factor, and so does lr_div_factor.", "Remove one.")
+
+    def _check_bounds(self, name: str, given: Mapping[str, Any]) -> Iterable[Problem]:
+        """Rates at the end that are above the peak."""
+        peak, key = self.cfg.value("learning_rate"), "lr_end" if name == "polynomial" else "min_lr"
+        if key not in ARGUMENTS[name] or name in MEASURED:
+            return
+        try:
+            end = _coerce(key, given.get(key, 1e-7 if name == "polynomial" else 0.0), float)
+        except ValueError:
+            return  # said already
+        if peak is not None and end >= peak:
+            message = f"{key} must be below learning_rate: {end:g} is not below {peak:g}."
+            yield self.problem(("lr_scheduler_kwargs", "learning_rate"), message, f"Lower {key}.")
 
     def _check_run(self, settings: ScheduleSettings) -> Iterable[Problem]:
         """The length of the run, and evaluations that the schedule follows."""
@@ -120,9 +134,18 @@ class Schedules(Feature):
             kind: ProblemKind = "invalid" if name in ("rex", "one_cycle") else "warning"
             message = f"{warmup} steps of warm-up are more than the {steps} of the run: it ends below learning_rate."
             yield self.problem(("warmup_steps", "warmup_ratio", "max_steps"), message, kind=kind)
-        if name in MEASURED and not self.cfg[Data].has_eval:
-            keys = ("lr_scheduler", "val_set_size")
-            yield self.problem(keys, f"{name} follows evaluations, and there are none.", "Set val_set_size.")
+        if name == "constant" and (settings.warmup_steps or settings.warmup_ratio):
+            keys = ("warmup_steps" if settings.warmup_steps else "warmup_ratio", "lr_scheduler")
+            hint = "Set lr_scheduler: constant_with_warmup."
+            yield self.problem(keys, "has no effect: lr_scheduler constant has no warm-up.", hint, kind="warning")
+        decay = (settings.lr_scheduler_kwargs or {}).get("num_decay_steps")
+        if steps and name == "warmup_stable_decay" and isinstance(decay, int) and warmup + decay > steps:
+            message = f"{warmup} steps of warm-up and {decay} of decay are more than the {steps} of the run."
+            yield self.problem(("lr_scheduler_kwargs", "max_steps"), message, "Lower num_decay_steps.")
+        evaluates = self.cfg[Data].has_eval and self.cfg[Cadence].eval_strategy != "no"
+        if name in MEASURED and not evaluates:
+            message, hint = f"{name} follows evaluations, and there are none.", "Set val_set_size and eval_steps."
+            yield self.problem(("lr_scheduler", "val_set_size"), message, hint)
 
     @staticmethod
     def _shaped(settings: ScheduleSettings) -> bool:
@@ -149,8 +172,10 @@ class Schedules(Feature):
             curve = quadratic_warmup(steps, warmup) if settings.lr_quadratic_warmup else shaped
         if curve is not None:
             return LambdaLR(optimizer, curve)
+        # Some divide by the steps after the warm-up, also behind the last step of a run that has none.
+        total = max(steps, warmup + 1)
         return get_scheduler(
-            name, optimizer, num_warmup_steps=warmup, num_training_steps=steps, scheduler_specific_kwargs=arguments
+            name, optimizer, num_warmup_steps=warmup, num_training_steps=total, scheduler_specific_kwargs=arguments
         )
 
     def arguments(self) -> dict[str, Any]:
@@ -181,7 +206,11 @@ class Schedules(Feature):
 
 def _coerce(key: str, value: Any, kind: type) -> Any:
     """An argument as a value of its type; YAML reads ``1e-7`` as a text."""
-    if kind is str or (kind is bool and isinstance(value, bool)):
+    if kind is str:
+        if value not in CHOICES[key]:
+            raise ValueError(f"{key} must be {' or '.join(CHOICES[key])}, not {value!r}")
+        return value
+    if kind is bool and isinstance(value, bool):
         return value
     try:
         number = float(str(value))

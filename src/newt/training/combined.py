@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from newt.support.errors import NewtError
 
 
 class Combined(Optimizer):
@@ -20,7 +22,9 @@ class Combined(Optimizer):
 
     def __init__(self, parts: Sequence[Optimizer]) -> None:
         self.parts = list(parts)
-        super().__init__([group for part in parts for group in part.param_groups], {})
+        # Schedules whose bounds are rates ask for the peak that these belong to.
+        peak = {"lr": self.parts[0].defaults["lr"]}
+        super().__init__([group for part in parts for group in part.param_groups], peak)
         for part in parts:
             self.state.update(part.state)
         self._share()
@@ -45,7 +49,12 @@ class Combined(Optimizer):
 class Layerwise(Combined):
     """Updates each parameter as soon as its gradient is there, and forgets the gradient: memory for one at a time.
 
-    Gradients are never whole, so they can neither be clipped together nor accumulated.
+    Each parameter has an optimizer of its own, so the weights are those of one optimizer over all of them, bit for bit,
+    where that looks at each parameter alone. Gradients are never whole: they can neither be clipped together nor
+    accumulated.
+
+    Attributes:
+        trying: gradients are dropped and nothing is updated: of a backward pass that is no part of the run.
 
     Args:
         groups: parameter groups.
@@ -55,20 +64,55 @@ class Layerwise(Combined):
     def __init__(self, groups: Sequence[dict[str, Any]], make: Callable[[list[dict[str, Any]]], Optimizer]) -> None:
         single = [{**group, "params": [parameter]} for group in groups for parameter in group["params"]]
         super().__init__([make([group]) for group in single])
+        self.trying = False
+        self._updated: set[int] = set()
+        self._norms: dict[int, Tensor] = {}
         for part in self.parts:
             for parameter in part.param_groups[0]["params"]:
-                parameter.register_post_accumulate_grad_hook(_updater(part))
+                parameter.register_post_accumulate_grad_hook(self._updater(part))
+
+    def _updater(self, part: Optimizer) -> Callable[[Tensor], None]:
+        def update(parameter: Tensor) -> None:
+            if not self.trying:
+                self._note(parameter)
+                part.step()
+            parameter.grad = None
+
+        return update
+
+    def _note(self, parameter: Tensor) -> None:
+        if id(parameter) in self._updated:
+            raise NewtError(
+                "optimizer: a weight got its gradient in several parts, and was updated after the first. Use one that "
+                "does not update weights during the backward pass, and remove optimizer_in_bwd."
+            )
+        self._updated.add(id(parameter))
+        self._norms[id(parameter)] = torch.linalg.vector_norm(parameter.grad)
 
     def step(self, closure: Any = None) -> Any:
-        """Nothing: everything was updated during the backward pass."""
+        """Nothing: everything was updated during the backward pass. The next one may update each weight again."""
+        self._updated.clear()
+
+    def grad_norm(self, parameters: Iterable[Tensor]) -> Tensor | None:
+        """Norm of all gradients of the last backward pass together; None without any.
+
+        Args:
+            parameters: their order is that of the sum, so that the last bit is that of a run with whole gradients.
+        """
+        norms = [self._norms[id(parameter)] for parameter in parameters if id(parameter) in self._norms]
+        self._norms.clear()
+        return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms])) if norms else None
 
 
-def _updater(part: Optimizer) -> Callable[[Tensor], None]:
-    def update(parameter: Tensor) -> None:
-        part.step()
-        parameter.grad = None
+def norm_in_backward(optimizer: Any, model: nn.Module) -> Tensor | None:
+    """Norm of the gradients that were used and dropped in the backward pass; None where nobody took it.
 
-    return update
+    Args:
+        optimizer: the optimizer, in the wrapper of accelerate or not.
+        model: the model that it trains.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)
+    return inner.grad_norm(model.parameters()) if isinstance(inner, Layerwise) else None
 
 
 def load_exactly(optimizer: Optimizer) -> None:

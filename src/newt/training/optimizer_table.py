@@ -39,6 +39,8 @@ class Entry:
         needs_gpu: it does not run on the CPU.
         no_resume: why a run cannot go on from a checkpoint; empty: it can.
         instead: the name that users should write today; empty: this one.
+        also: a further package that must be installed.
+        whole: why it must see all parameters at once; empty: it updates each from that one's gradient and state alone.
     """
 
     make: str
@@ -54,6 +56,13 @@ class Entry:
     needs_gpu: bool = False
     no_resume: str = ""
     instead: str = ""
+    also: str = ""
+    whole: str = ""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Everything that must be installed."""
+        return tuple(name for name in (self.package, self.also) if name)
 
     @property
     def known_args(self) -> tuple[str, ...]:
@@ -102,7 +111,9 @@ _GALORE = Entry(
     extra="optimizers", **ADAM,
 )  # fmt: skip
 # Its class calls functions that bitsandbytes no longer has, so the update is done here with today's.
-_GALORE8 = replace(_GALORE, make="newt.training.low_rank:GaLoreAdamW8bit", fixed={}, args=("min_8bit_size",))
+_GALORE8 = replace(
+    _GALORE, make="newt.training.low_rank:GaLoreAdamW8bit", fixed={}, args=("min_8bit_size",), also="bitsandbytes"
+)
 _GALORE_FACTOR = replace(
     _GALORE, make="galore_torch:GaLoreAdafactor", fixed={"scale_parameter": False, "relative_step": False},
     args=("clip_threshold", "decay_rate"), betas=(), eps=(),
@@ -113,7 +124,12 @@ _APOLLO = Entry(
             "proj_type": "std"},
     package="apollo-torch", extra="optimizers", **ADAM,
 )  # fmt: skip
-_FREE: dict[str, Any] = {"args": ("r", "weight_lr_power", "foreach"), "package": "schedulefree", "extra": "optimizers"}
+_FREE: dict[str, Any] = {
+    "args": ("r", "weight_lr_power", "foreach"),
+    "package": "schedulefree",
+    "extra": "optimizers",
+    "whole": "its average belongs to all weights of a step",
+}
 _LOMO = Entry(
     "lomo_optim:Lomo", kind="fused", args=("clip_grad_value",), package="lomo-optim", extra="optimizers",
 )  # fmt: skip
@@ -175,7 +191,8 @@ OPTIMIZERS: Mapping[str, Entry] = {
     "grokadamw": Entry(
         "grokadamw:GrokAdamW", args=("alpha_init", "lamb", "gamma", "grokking_signal_decay_rate", "gradient_clipping"),
         package="grokadamw", extra="optimizers",
-        no_resume="its package keeps its state outside of checkpoints", **ADAM,
+        no_resume="its package keeps its state outside of checkpoints", whole="its momentum follows the training loss",
+        **ADAM,
     ),
     "schedule_free_adamw": Entry("schedulefree:AdamWScheduleFree", **_FREE, **ADAM),
     "schedule_free_sgd": Entry("schedulefree:SGDScheduleFree", **{**_FREE, "args": (*_FREE["args"], "momentum")}),
@@ -194,6 +211,9 @@ OPTIMIZERS: Mapping[str, Entry] = {
         "torch.optim:Muon", kind="matrices", fixed={"adjust_lr_fn": "match_rms_adamw"},
         args=("momentum", "nesterov", "ns_steps", "adjust_lr_fn"), **ADAM,
     ),
-    "dion": Entry("newt.training.dion:Dion", kind="matrices", **ADAM),
+    "dion": Entry(
+        "newt.training.dion:Dion", kind="matrices", whole="its first factors depend on the order of the matrices",
+        **ADAM,
+    ),
 }  # fmt: skip
 """Name -> optimizer."""

@@ -44,6 +44,7 @@ class Wanted:
         others: arguments of the AdamW that updates what is not a matrix.
         matrix_rate: learning rate of matrices, where they have their own.
         folder: where its package lies, when it is not installed.
+        in_backward: each weight is updated as soon as its gradient is there.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Wanted:
     others: Mapping[str, Any] = field(default_factory=dict)
     matrix_rate: float | None = None
     folder: str | None = None
+    in_backward: bool = False
 
 
 def make_optimizer(model: nn.Module, wanted: Wanted, make_groups: MakeGroups | None = None) -> Optimizer:
@@ -82,8 +84,8 @@ def make_optimizer(model: nn.Module, wanted: Wanted, make_groups: MakeGroups | N
         return kind(some, lr=wanted.rate, weight_decay=wanted.decay, **options)  # type: ignore[no-any-return]
 
     optimizer = _of_kind(model, wanted, groups, build)
-    if wanted.entry.extra == "bnb" or wanted.entry.make.endswith("8bit"):
-        _keep_embeddings_whole(model)
+    if "bitsandbytes" in wanted.entry.packages:
+        _keep_embeddings_whole(model, optimizer)
     load_exactly(optimizer)
     return optimizer
 
@@ -94,7 +96,8 @@ def _of_kind(model: nn.Module, wanted: Wanted, groups: Groups, build: Callable[[
     if wanted.entry.target:
         torch.serialization.add_safe_globals([_load(path) for path in PROJECTORS if _module_is_there(path)])
         groups = split(groups, _targets(model, wanted), wanted.target, {})
-    optimizer = Layerwise(groups, build) if wanted.entry.kind == "layerwise" else build(groups)
+    one_by_one = wanted.in_backward or wanted.entry.kind == "layerwise"
+    optimizer = Layerwise(groups, build) if one_by_one else build(groups)
     if wanted.entry.target:
         for part in optimizer.parts if isinstance(optimizer, Layerwise) else (optimizer,):
             part.register_step_pre_hook(place_projectors)
@@ -170,16 +173,29 @@ def _with_adamw(model: nn.Module, wanted: Wanted, groups: Groups, build: Callabl
     if wanted.matrix_rate is not None:
         for group in matrices:
             group["lr"] = wanted.matrix_rate * group["lr"] / wanted.rate
-    parts = [build(matrices)]
-    if rest:
-        parts.append(AdamW(rest, lr=wanted.rate, weight_decay=wanted.decay, **wanted.others))
-    return Combined(parts)
+
+    def make(some: Groups) -> Optimizer:
+        if some[0]["matrices"]:
+            return build(some)
+        return AdamW(some, lr=wanted.rate, weight_decay=wanted.decay, **wanted.others)
+
+    if wanted.in_backward:
+        return Layerwise([*matrices, *rest], make)
+    return Combined([make(half) for half in (matrices, rest) if half])
 
 
-def _keep_embeddings_whole(model: nn.Module) -> None:
-    """Keep the moments of embeddings in 32 bits: few rows of a gradient are not 0, which 8 bits hold badly."""
+def _keep_embeddings_whole(model: nn.Module, optimizer: Optimizer) -> None:
+    """Keep the moments of embeddings in 32 bits: few rows of a gradient are not 0, which 8 bits hold badly.
+
+    The package keeps such wishes in one manager of the whole process, by the ``id`` of a weight, which a later weight
+    can have too. Here each optimizer has a manager of its own, which lives no longer than the weights.
+    """
     from bitsandbytes.optim import GlobalOptimManager
 
     weights = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
-    if weights:
-        GlobalOptimManager.get_instance().override_config(weights, key_value_dict={"optim_bits": 32})
+    manager = GlobalOptimManager.__new__(GlobalOptimManager)
+    manager.initialize()
+    manager.override_config(weights, key_value_dict={"optim_bits": 32})
+    parts: Sequence[Any] = optimizer.parts if isinstance(optimizer, Combined) else [optimizer]
+    for part in parts:
+        part.mng = manager

@@ -51,6 +51,15 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 """Name -> arguments of which it needs one."""
 
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "anneal_strategy": ("cos", "linear"),
+    "warmup_type": ("linear", "cosine", "1-sqrt"),
+    "decay_type": ("linear", "cosine", "1-sqrt"),
+    "mode": ("min", "max"),
+    "threshold_mode": ("rel", "abs"),
+}
+"""Argument -> its values, where it is a name."""
+
 MEASURED = ("reduce_lr_on_plateau", "greedy")
 """Those that follow the evaluations, not the step."""
 
