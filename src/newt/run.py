@@ -74,6 +74,10 @@ class Run:
         self.family = next((f(cfg, facts) for f in registry.FAMILIES if facts.model_type in f.model_types), None)
         self.features = tuple(feature(cfg, facts) for feature in (*registry.FEATURES, *extra) if feature.active(cfg))
 
+    def changed(self, cfg: Config) -> Run:
+        """The same run with other settings; itself where they are the same."""
+        return self if cfg is self.cfg else Run(cfg, self.facts, self.extra)
+
     @property
     def parts(self) -> tuple[Part, ...]:
         """In the order of execution."""

@@ -80,8 +80,36 @@ def train(run: Any) -> TrainResult:
     from newt.support.imports import no_collection
 
     with no_collection():
-        from newt.commands.samples import FILE, Samples
         from newt.commands.steps import prepare_data
+        from newt.data.summary import render
+        from newt.support.log import say
+        from newt.training.auto_batch import as_saved, smaller
+        from newt.training.memory import DoesNotFitError, release
+        from newt.training.resume import find_start
+
+    start = find_start(run.cfg)
+    run = run.changed(as_saved(run.cfg, start))
+
+    tokenizer, datasets = prepare_data(run)
+    say(render(datasets.summary))
+
+    while True:
+        try:
+            return _train(run, tokenizer, datasets, start)
+        except DoesNotFitError as error:
+            cfg, start = smaller(run.cfg, start, error)
+            run = run.changed(cfg)
+        # Only here nothing holds the model any more that did not fit.
+        release()
+
+
+def _train(run: Any, tokenizer: Any, datasets: Any, start: Any) -> TrainResult:
+    """Train, save and write the report: with this micro-batch, and from there."""
+    from newt.support.imports import no_collection
+
+    with no_collection():
+        from newt.commands.samples import FILE, Samples
+        from newt.commands.steps import rows_for_adapter
         from newt.config.core import RunControl
         from newt.data.summary import render
         from newt.models.load import load_model
@@ -92,15 +120,9 @@ def train(run: Any) -> TrainResult:
         from newt.training.callbacks.base import run_ended
         from newt.training.fit import fit
         from newt.training.outputs import room_needed
-        from newt.training.resume import find_start
 
     output_dir = Path(run.cfg[RunControl].output_dir).expanduser()
-    start = find_start(run.cfg)
-
-    tokenizer, datasets = prepare_data(run)
-    say(render(datasets.summary))
-
-    loaded = load_model(run.load_plan(), tokenizer)
+    loaded = load_model(run.load_plan(), tokenizer, rows_for_adapter(run, tokenizer, datasets.train, start.checkpoint))
     for line in (*loaded.notes, keep_trained(loaded.model, output_dir)):
         note(line)
     note(f"Training {loaded.trainable:,} of {loaded.total:,} parameters ({loaded.trainable / loaded.total:.2%})")

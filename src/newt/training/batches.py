@@ -175,6 +175,12 @@ class BatchSampler:
         return len(self._order)
 
     @property
+    def sample_lengths(self) -> np.ndarray:
+        """Tokens of each sample in the order of the epoch, int64 (samples,)."""
+        tokens = np.add.reduceat(self.lengths[self._rows].astype(np.int64), self._offsets[:-1])
+        return np.asarray(tokens[self._order])
+
+    @property
     def left_out(self) -> int:
         """Samples that no rank gets in an epoch: those that ``drop_last`` leaves out."""
         return max(0, self.samples - len(self) * self.place.world * self.micro)

@@ -84,6 +84,12 @@ class Inputs:
         collate = self.collate(packed=packed, micro=self.batch.eval_micro, length=self.batch.eval_length)
         return make_loader(data, sampler, collate, **options)
 
+    @property
+    def rows_follow_micro(self) -> bool:
+        """Whether the rows of an optimizer step depend on the size of its micro-batches, not only on their number."""
+        packed = bool(self.plan.pack)
+        return (packed and self._one_row(packed)) or self.make_sampler is not BatchSampler
+
     def _one_row(self, packed: bool) -> bool:
         """Whether all samples of a micro-batch stand in one row."""
         return bool((self.plan.long_rows if packed else self.plan.flatten).get())

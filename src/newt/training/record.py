@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from newt.config.core import Batch
 from newt.config.secrets import redacted
 from newt.config.section import Config
 from newt.support.files import write_atomically
@@ -45,6 +46,7 @@ class Record:
             "config_file": str(cfg.source) if cfg.source else None,
             "data": data_summary(datasets),
             "model": parameters(model),
+            **_found_batch(cfg[Batch]),
             "versions": versions(),
             "git_commit": git_commit(cfg.source.parent if cfg.source else Path.cwd()),
             "hardware": hardware(),
@@ -70,6 +72,14 @@ class Record:
 
     def _write(self) -> None:
         write_atomically(self.path, json.dumps(_jsonable(self.content), indent=1) + "\n")
+
+
+def _found_batch(batch: Batch) -> dict[str, Any]:
+    """What ``auto_find_batch_size`` found, or tries."""
+    if not batch.auto_find_batch_size:
+        return {}
+    keys = {"micro_batch_size": batch.micro, "gradient_accumulation_steps": batch.accumulation}
+    return {"auto_find_batch_size": keys}
 
 
 def versions() -> dict[str, str]:
