@@ -1,13 +1,13 @@
 """Norms in float32."""
 
 import pytest
-from tests.helpers import complaints, unsupported
+from tests.helpers import complaints, make_run, unsupported
 
 
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({"fp32_norms": True}, "fp32_norms: needs FSDP 2"),
+        ({"fp32_norms": True, "float32": True}, "fp32_norms: has no effect: everything is in float32"),
         ({"fp32_norms": True, "fsdp_version": 1, "fsdp_config": {"offload_params": False}}, "fp32_norms: needs FSDP 2"),
         ({"fp32_norm_classes": ["RMSNorm"]}, "has no effect: fp32_norms is not on"),
     ],
@@ -26,17 +26,17 @@ def test_complaints(keys, text):
             "fsdp_config": {"offload_params": False},
         },
         {"fp32_norms": False},
+        {"fp32_norms": True},
+        {"fp32_norms": True, "bfloat16": True, "fp32_norm_classes": ["LayerNorm"]},
     ],
 )
 def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"fp32_norms": False}, set()),
-    ],
-)
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_the_norms_of_the_model_are_changed():
+    torch = pytest.importorskip("torch")
+    assert unsupported(fp32_norms=True, fp32_norm_classes=["LayerNorm"]) == set()
+    model = torch.nn.ModuleDict({"norm": torch.nn.LayerNorm(2), "other": torch.nn.RMSNorm(2)}).bfloat16()
+    make_run(fp32_norms=True, fp32_norm_classes=["LayerNorm"]).load_plan().prepare[-1](model)
+    assert [p.dtype for p in model.parameters()] == [torch.float32, torch.float32, torch.bfloat16]

@@ -30,6 +30,9 @@ from newt.extend import Facts
             "may be slower than bf16",
         ),
         ({"fp8_enable_fsdp_float8_all_gather": True}, "has no effect: fp8 is not on"),
+        ({"fp8": True, "load_in_4bit": True, "adapter": "qlora"}, "fp8: cannot be used with load_in_4bit"),
+        ({"fp8": True, "load_in_8bit": True, "adapter": "lora"}, "fp8: cannot be used with load_in_8bit"),
+        ({"fp8": True, "qat": {"weight_dtype": "int4"}}, "fp8: cannot be used with qat"),
     ],
 )
 def test_complaints(keys, text):

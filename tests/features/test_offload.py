@@ -3,6 +3,10 @@
 import pytest
 from tests.helpers import complaints, make_run, unsupported
 
+from newt.extend import Facts
+
+LORA = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
+
 
 @pytest.mark.parametrize(
     ("keys", "text"),
@@ -32,6 +36,27 @@ from tests.helpers import complaints, make_run, unsupported
             },
             "ple_cpu_offload: cannot be used with DeepSpeed.",
         ),
+        (
+            {"layer_offloading": True, "fsdp_version": 2, "fsdp_config": {"offload_params": False}, **LORA},
+            "layer_offloading: cannot be used with FSDP.",
+        ),
+        ({"layer_offloading": True, "deepspeed": {"a": 1}, **LORA}, "layer_offloading: cannot be used with DeepSpeed."),
+        ({"layer_offloading": True, "relora": True, **LORA}, "cannot be used with relora: it changes the frozen"),
+        ({"layer_offloading": True, "lisa_n_layers": 2}, "cannot be used with lisa_n_layers"),
+        ({"layer_offloading": True, "load_in_8bit": True, **LORA}, "cannot be used with load_in_8bit"),
+        (
+            {"layer_offloading": True, "load_in_4bit": True, **LORA, "adapter": "qlora"},
+            "cannot be used with load_in_4bit: quantized weights are not moved yet.",
+        ),
+        ({"layer_offloading": True, "torch_compile": True, **LORA}, "cannot be used with torch_compile: compiled"),
+        (
+            {"gradient_checkpointing": "offload", "activation_offloading": "legacy"},
+            "gradient_checkpointing: offload asks for another way than activation_offloading: legacy.",
+        ),
+        (
+            {"gradient_checkpointing": "offload_disk", "activation_offloading": True},
+            "gradient_checkpointing: offload_disk asks for another way than activation_offloading: true.",
+        ),
     ],
 )
 def test_complaints(keys, text):
@@ -42,6 +67,9 @@ def test_complaints(keys, text):
     "keys",
     [
         {"activation_offloading": False},
+        {"layer_offloading": True, "unfrozen_parameters": ["lm_head"]},
+        {"layer_offloading": True, "gradient_checkpointing": True, "activation_offloading": True, **LORA},
+        {"gradient_checkpointing": "offload_disk", "activation_offloading": "disk"},
         {"activation_offloading": "disk", "gradient_checkpointing": True},
         {"layer_offloading": True, "adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True},
         {"ple_cpu_offload": True, "adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True},
@@ -51,19 +79,47 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
+@pytest.mark.parametrize("key", ["layer_offloading", "ple_cpu_offload"])
+def test_all_keys_are_there(key):
+    assert unsupported(**{key: True}, **LORA) == set()
+
+
+def test_methods_with_a_forward_pass_of_their_own():
+    keys = {"rl": "dpo", "gradient_checkpointing": True, "activation_offloading": "disk"}
+    keys["datasets"] = [{"path": "rows.jsonl", "type": "chat_template.default"}]
+    assert "activation_offloading" in unsupported(**keys)
+
+
 @pytest.mark.parametrize(
-    ("keys", "expected"),
+    ("model", "fits"),
     [
-        ({"activation_offloading": "legacy", "gradient_checkpointing": True}, set()),
-        (
-            {"layer_offloading": True, "adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True},
-            {"layer_offloading"},
-        ),
-        ({"activation_offloading": False}, set()),
+        ({"model_type": "gemma3n_text", "hidden_size_per_layer_input": 256}, True),
+        ({"model_type": "gemma4", "text_config": {"hidden_size_per_layer_input": 256}}, True),
+        ({"model_type": "gemma4", "text_config": {"hidden_size_per_layer_input": 0}}, False),
+        ({"model_type": "llama"}, False),
     ],
 )
-def test_what_is_not_built_yet(keys, expected):
-    assert unsupported(**keys) == expected
+def test_models_without_per_layer_embeddings(model, fits):
+    found = complaints(Facts(model=model), ple_cpu_offload=True, **LORA)
+    assert any("ple_cpu_offload: the model has no per-layer embeddings" in line for line in found) != fits
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("layer_offloading", "offload_layers"), ("ple_cpu_offload", "offload_table")]
+)
+def test_the_model_is_told(key, name, monkeypatch):
+    pytest.importorskip("torch")
+    from newt.models import cpu_weights
+
+    seen = []
+    monkeypatch.setattr(cpu_weights, name, lambda model: seen.append(model) or "the layers")
+    run = make_run(**{key: True}, **LORA)
+    for prepare in run.load_plan().prepare[-2:]:
+        if "Offload" in prepare.__qualname__:
+            prepare("the model")
+    assert seen == ["the model"]
+    (feature,) = (part for part in run.features if part.name == "offload")
+    assert feature.layers == ("the layers" if key == "layer_offloading" else None)
 
 
 @pytest.mark.parametrize(

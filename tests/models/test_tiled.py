@@ -70,3 +70,44 @@ def test_tiles(tiles: int | None, lengths: list[int]) -> None:
 def test_experts_are_left_alone() -> None:
     with pytest.raises(NewtError, match="no dense MLP"):
         tile_mlps(model_of("mixtral", num_local_experts=2), 2)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text", "qwen3"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_usual_mlp_gives_what_the_models_own_does(kind: str, checkpointing: bool) -> None:
+    model = model_of(kind, head_dim=8)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    expected = gradients(model)
+    calls = []
+    for layer in model.model.layers:
+        layer.mlp.register_forward_hook(lambda *_: calls.append(1))
+    own = type(model.model.layers[0].mlp).forward
+    tile_mlps(model, 4, own=False)
+    assert all(layer.mlp.training for layer in model.model.layers)
+    calls.clear()
+    try:
+        type(model.model.layers[0].mlp).forward = None  # the model's own is not called any more
+        found = gradients(model)
+    finally:
+        type(model.model.layers[0].mlp).forward = own
+    assert calls
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-7, rtol=1e-4, msg=name)
+
+
+def test_another_mlp_than_the_usual_one_is_refused() -> None:
+    with pytest.raises(NewtError, match=r"Phi3MLP has no gate_proj. Set tiled_mlp_use_original_mlp: true"):
+        tile_mlps(model_of("phi3"), 2, own=False)
+    model = model_of("llama")
+    kind = type(model.model.layers[0].mlp)
+
+    class Other(kind):  # type: ignore[misc, valid-type]
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) * 2
+
+    for layer in model.model.layers:
+        layer.mlp.__class__ = Other
+    torch.nn.init.normal_(model.model.layers[0].mlp.down_proj.weight)
+    with pytest.raises(NewtError, match="Other computes something else"):
+        tile_mlps(model, 2, own=False)

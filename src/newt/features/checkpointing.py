@@ -33,9 +33,28 @@ class Checkpointing(Feature):
         return bool(cfg[CheckpointingSettings].gradient_checkpointing)
 
     def check(self) -> Iterable[Problem]:
-        """The reentrant form needs care."""
-        if (self.cfg[CheckpointingSettings].gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+        """A model that can, and care for the reentrant form."""
+        kind = self.facts.model_type or ""
+        if kind == "mpt":
+            yield self.problem("gradient_checkpointing", "MPT models cannot do it.", "Remove it.")
+        if kind == "nemotron_h" and not self.cfg.value("sample_packing"):
+            message = "needs sample_packing with Nemotron-H models."
+            yield self.problem(("gradient_checkpointing", "sample_packing"), message, "Set one of them the other way.")
+        kwargs = self.cfg[CheckpointingSettings].gradient_checkpointing_kwargs or {}
+        if kwargs and self._is_replaced():
+            message = "has no effect: with an adapter, activation_offloading: true takes the place of recomputation."
+            yield self.problem("gradient_checkpointing_kwargs", message, "Remove it.", kind="warning")
+        elif kwargs.get("use_reentrant"):
             yield from self._check_reentrant()
+
+    def _is_replaced(self) -> bool:
+        """Whether activations are moved to the CPU instead of computed again.
+
+        With an adapter, little of what a layer computes is kept for the backward pass, so that moving it is faster.
+        """
+        moved = self.cfg[CheckpointingSettings].gradient_checkpointing == "offload"
+        moved = moved or self.cfg.value("activation_offloading") is True
+        return bool(moved and self.cfg.value("adapter") and not self.cfg.value("selective_checkpointing"))
 
     def _check_reentrant(self) -> Iterable[Problem]:
         """Reentrant checkpointing loses gradients when a layer's input needs none, and keeps what it should not."""
@@ -47,7 +66,10 @@ class Checkpointing(Feature):
             yield self.problem(key, "must be false for Gemma 4: its layers share keys and values.")
 
     def plan_train(self, plan: TrainPlan) -> None:
-        """Set the trainer's argument."""
+        """Set the trainer's argument, and watch the borders of layers."""
+        if plan.loss and self._is_replaced():
+            return  # the loss is wrapped by what moves the activations
+        plan.callbacks.append(_borders)
         if self.cfg.value("selective_checkpointing"):
             return  # which switches it on itself
         kwargs = self.cfg[CheckpointingSettings].gradient_checkpointing_kwargs or {}
@@ -56,3 +78,9 @@ class Checkpointing(Feature):
             gradient_checkpointing=True,
             gradient_checkpointing_kwargs={"use_reentrant": False, **kwargs},
         )
+
+
+def _borders() -> Any:
+    from newt.training.checkpointing import Borders
+
+    return Borders()

@@ -52,6 +52,10 @@ class Fp8(Feature):
             if settings.fp8_config and settings.fp8_config.recipe != "tensorwise":
                 message = f"cannot be used with the recipe {settings.fp8_config.recipe}."
                 yield self.problem("fp8_enable_fsdp_float8_all_gather", message, "Use the recipe tensorwise.")
+        for key in ("load_in_4bit", "load_in_8bit", "gptq", "qat"):
+            if self.cfg.value(key):
+                message = f"cannot be used with {key}: both decide how the weights of a layer are held."
+                yield self.problem(("fp8", key), message, "Remove one.")
         if not self.cfg.value("torch_compile"):
             yield self.problem("fp8", "is hardly faster without torch_compile.", "Set torch_compile: true.", "warning")
         if fsdp.on and fsdp.options.activation_checkpointing:

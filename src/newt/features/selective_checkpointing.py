@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature, LoadPlan
@@ -18,14 +18,13 @@ Operation = Literal["attention", "mm", "addmm", "bmm", "baddbmm", "matmul", "lin
 class SelectiveConfig(Section):
     """``selective_checkpointing`` as a block."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"save_sliding_window", "recompute_layer_types", "offload"})
-
     save: tuple[Operation, ...] = ("attention",)
     """Operations whose results are kept."""
     save_sliding_window: bool = False
     """Also keep those of sliding-window attention, which is cheap to compute again."""
     recompute_layer_types: tuple[str, ...] | None = None
-    """Layer types that are computed again in full."""
+    """Kinds of layers (``layer_types`` of config.json, such as ``sliding_attention``) that are computed again in
+    full."""
     offload: bool = False
     """Keep them in the CPU's memory."""
 
@@ -57,30 +56,54 @@ class SelectiveCheckpointing(Feature):
         if (self.cfg.value("gradient_checkpointing_kwargs") or {}).get("use_reentrant"):
             keys = ("gradient_checkpointing_kwargs.use_reentrant", key)
             yield self.problem(keys, "must be false with selective_checkpointing.")
-        offloading = self.cfg.value("activation_offloading")
-        if offloading not in (None, False, "hidden_states"):
-            yield self.problem(
-                (key, "activation_offloading"), f"cannot be used with activation_offloading: {str(offloading).lower()}."
-            )
-        if self.cfg.value("torch_compile"):
+        for other in ("activation_offloading", "gradient_checkpointing"):
+            offloading = self.cfg.value(other)
+            if offloading not in (None, False, "hidden_states") and (other, offloading) != (
+                "gradient_checkpointing",
+                True,
+            ):
+                yield self.problem((key, other), f"cannot be used with {other}: {str(offloading).lower()}.")
+        if self.cfg.value("torch_compile") and self.settings.offload:
+            keys = ("selective_checkpointing.offload", "torch_compile")
+            yield self.problem(keys, "cannot be used with torch_compile.", "Remove one.")
+        elif self.cfg.value("torch_compile"):
             yield self.problem(key, "is not tested with torch_compile.", kind="warning")
         yield from self._check_saved()
+        yield from self._check_kinds()
+
+    @property
+    def settings(self) -> SelectiveConfig:
+        """The block, or that of ``true``."""
+        value = self.cfg[SelectiveSettings].selective_checkpointing
+        return value if isinstance(value, SelectiveConfig) else SelectiveConfig()
+
+    def _check_kinds(self) -> Iterable[Problem]:
+        model = self.facts.model or {}
+        known: list[str] = (model.get("text_config") or model).get("layer_types") or []
+        for kind in self.settings.recompute_layer_types or () if known else ():
+            if kind not in known:
+                message = f"the model has no layers of type {kind!r}; it has: {', '.join(sorted(set(known)))}."
+                yield self.problem("selective_checkpointing.recompute_layer_types", message)
 
     def _check_saved(self) -> Iterable[Problem]:
-        value = self.cfg[SelectiveSettings].selective_checkpointing
-        products = [name for name in value.save if name in MATMULS] if isinstance(value, SelectiveConfig) else []
+        products = [name for name in self.settings.save if name in MATMULS]
         if products and self.cfg.value("adapter"):
             message = f"{', '.join(products)}: results of matrix products cannot be kept with an adapter."
             yield self.problem("selective_checkpointing.save", message, "Keep attention only.")
 
     def plan_load(self, plan: LoadPlan) -> None:
         """Switch it on in the model: the trainer's argument cannot hold a choice of operations."""
-        value = self.cfg[SelectiveSettings].selective_checkpointing
-        saved = value.save if isinstance(value, SelectiveConfig) else SelectiveConfig().save
+        chosen = self.settings
 
         def enable(model: Any) -> None:
             from newt.training.checkpointing import enable_selective
 
-            enable_selective(model, saved)
+            enable_selective(
+                model,
+                chosen.save,
+                sliding_window=chosen.save_sliding_window,
+                recomputed=chosen.recompute_layer_types or (),
+                offload=chosen.offload,
+            )
 
         plan.prepare.append(enable)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -14,14 +14,13 @@ from newt.extend import Feature, LoadPlan
 class TiledMlpSettings(Section):
     """Keys of tiled MLPs."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"tiled_mlp_use_original_mlp"})
-
     tiled_mlp: bool | None = None
     """Compute each MLP in tiles along the sequence."""
     tiled_mlp_num_shards: PositiveInt | None = None
     """Number of tiles. Default: one for each 32,768 tokens."""
     tiled_mlp_use_original_mlp: bool = True
-    """Run the model's own MLP on each tile instead of a generic one."""
+    """Run the model's own MLP on each tile; ``false``: ``down(act(gate(x)) * up(x))`` of its modules, where that is
+    the same."""
 
 
 class TiledMlp(Feature):
@@ -48,11 +47,12 @@ class TiledMlp(Feature):
 
     def plan_load(self, plan: LoadPlan) -> None:
         """Tile the MLPs of the finished model."""
-        tiles = self.cfg[TiledMlpSettings].tiled_mlp_num_shards
+        settings = self.cfg[TiledMlpSettings]
+        tiles, own = settings.tiled_mlp_num_shards, settings.tiled_mlp_use_original_mlp
 
         def tile(model: Any) -> None:
             from newt.models.tiled import tile_mlps
 
-            tile_mlps(model, tiles)
+            tile_mlps(model, tiles, own=own)
 
         plan.prepare.append(tile)
