@@ -29,7 +29,8 @@ if TYPE_CHECKING:  # names for readers and the type checker; nothing heavy is im
     from transformers import PreTrainedModel
 
 __all__ = [
-    "CollisionError", "Conversation", "DataPlan", "Facts", "Family", "Feature", "Format", "FormattedRow", "Isolation",
+    "CollisionError", "Conversation", "DataPlan", "Facts", "Family", "Feature", "FirstBatches", "Format",
+    "FormattedRow", "Isolation",
     "LoadPlan", "LossFn", "Method", "Packer", "ParamGroups", "Part", "Policy", "Segment", "Slot", "Stored", "Swap",
     "Table", "Text", "Tokens",
     "TrainPlan", "Transform", "Turn",
@@ -70,6 +71,23 @@ class Facts:
 # --------------------------------------------------------------------------- plans
 
 
+@dataclass(frozen=True)
+class FirstBatches:
+    """Training data for an adapter that begins from them. Made by ``training.first_batches``.
+
+    Attributes:
+        rows: number of rows -> batches of that many rows of the training data (fewer, if there are no more), on the
+            CPU: ``input_ids``, ``attention_mask``, ``labels``: int64 (samples, length), padded on the right. The same
+            rows each time and in every process; no batch is larger than a micro-batch of the run.
+        loss: (model, batch) -> mean next-token loss of its trained tokens, in the number format of the run.
+        checkpoint: folder that the run goes on from, with the adapter as it is now; None at step 0.
+    """
+
+    rows: Callable[[int], Sequence[Mapping[str, Tensor]]]
+    loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
+    checkpoint: Path | None = None
+
+
 @dataclass
 class LoadPlan:
     """How the model and its tokenizer are made. Executed by ``models.load``.
@@ -79,6 +97,8 @@ class LoadPlan:
         kwargs: keyword arguments of ``from_pretrained`` (``dtype``, ``attn_implementation`` ...).
         quantization: returns a transformers quantization config.
         adapter: takes the base model, returns the model with its adapter.
+        adapter_of_data: (base model, training data) -> the model with its adapter; called in place of ``adapter`` where
+            that begins from data.
         distributed: shards the model.
         swaps: module replacements.
         prepare_base: steps on the base model before its adapter, in order; each gets the notes for the user too.
@@ -89,6 +109,9 @@ class LoadPlan:
     kwargs: Table = field(default_factory=lambda: Table("model argument"))
     quantization: Slot[Callable[[], Any]] = field(default_factory=lambda: Slot("quantization"))
     adapter: Slot[Callable[[PreTrainedModel], Any]] = field(default_factory=lambda: Slot("adapter"))
+    adapter_of_data: Slot[Callable[[PreTrainedModel, FirstBatches], Any]] = field(
+        default_factory=lambda: Slot("adapter that begins from data")
+    )
     distributed: Slot[Callable[[Any], Any]] = field(default_factory=lambda: Slot("distribution"))
     swaps: list[Swap] = field(default_factory=list)
     prepare_base: list[Callable[[Any, list[str]], None]] = field(default_factory=list)

@@ -14,6 +14,7 @@ from newt.families.gemma import Gemma
 from newt.families.gemma3 import Gemma3
 from newt.families.gemma4 import Gemma4
 from newt.families.glm import Glm
+from newt.families.gpt2 import Gpt2
 from newt.families.gpt_neox import GptNeox
 from newt.families.gpt_oss import GptOss
 from newt.families.granite import Granite
@@ -29,6 +30,7 @@ from newt.families.smollm import SmolLm
 from newt.families.starcoder import Starcoder
 from newt.features.attention import Attention
 from newt.features.attention_kernels import AttentionKernels
+from newt.features.auto_find_batch_size import AutoFindBatchSize
 from newt.features.bench_eval import BenchEval
 from newt.features.causal_lm_eval import CausalLmEval
 from newt.features.checkpointing import Checkpointing
@@ -67,6 +69,7 @@ from newt.features.llmcompressor import LlmCompressor
 from newt.features.lm_eval import LmEval
 from newt.features.loading import Loading
 from newt.features.lora import Lora
+from newt.features.lora_init import LoraInit
 from newt.features.lora_kernels import LoraKernels
 from newt.features.lora_plus import LoraPlus
 from newt.features.lr_groups import LrGroups
@@ -79,6 +82,7 @@ from newt.features.multimodal import Multimodal
 from newt.features.neftune import Neftune
 from newt.features.npu import Npu
 from newt.features.offload import Offload
+from newt.features.optimizer_in_bwd import OptimizerInBwd
 from newt.features.optimizers import Optimizers
 from newt.features.otel import Otel
 from newt.features.packing import Packing
@@ -105,6 +109,7 @@ from newt.features.tokens import Tokens
 from newt.features.trackio import Trackio
 from newt.features.wandb import Wandb
 from newt.features.watchdog import Watchdog
+from newt.features.weight_scales import WeightScales
 from newt.layouts import entry_types as entry_types
 from newt.methods.diffusion import Diffusion
 from newt.methods.distill import Distill
@@ -143,6 +148,7 @@ FAMILIES: tuple[type[Family], ...] = (
     Gemma3,
     Gemma4,
     Phi,
+    Gpt2,
     GptNeox,
     GptOss,
     Falcon,
@@ -157,7 +163,9 @@ FAMILIES: tuple[type[Family], ...] = (
 )
 FEATURES: tuple[type[Feature], ...] = (
     Lora,
+    LoraInit,
     Loading,
+    WeightScales,
     Tokens,
     QuantizedBase,
     Moe,
@@ -171,8 +179,10 @@ FEATURES: tuple[type[Feature], ...] = (
     Precision,
     Attention,
     Packing,
+    AutoFindBatchSize,
     Checkpointing,
     Optimizers,
+    OptimizerInBwd,
     Schedules,
     AttentionKernels,
     FlashExtras,

@@ -60,7 +60,17 @@ CPU = Facts(known=True)
         (STORED, {}, ["base_model: its weights are quantized (awq) and cannot be trained."]),
         (STORED, LORA, ["base_model: its weights are quantized (awq), and reading them needs the package gptqmodel."]),
         (stored("awq", packages={"gptqmodel": "7.6"}), LORA, []),
-        (stored("hqq"), LORA, [f"base_model: a checkpoint with quantized weights (hqq) {COMING}"]),
+        (stored("hqq"), LORA, ["base_model: its weights are quantized (hqq), which transformers 5 cannot read."]),
+        (
+            stored("mxfp8"),
+            LORA,
+            ["base_model: its weights are stored as mxfp8. Set model_quantization_config: FineGrai"],
+        ),
+        (
+            stored("compressed-tensors"),
+            LORA,
+            ["base_model: its weights are stored as compressed-tensors. Set model_quantization_config: Compressed"],
+        ),
         (stored("gptq"), LORA, ["base_model: its weights are quantized (gptq). Set gptq: true."]),
         (
             stored("bitsandbytes"),
@@ -114,3 +124,13 @@ def test_the_class_of_the_config(model_dir):
 
 def test_foreign_code_is_a_warning():
     assert [problem.kind for problem in make_run(trust_remote_code=True).problems()] == ["warning"]
+
+
+def test_a_revision_of_a_folder_has_no_effect(model_dir):
+    def said(source):
+        run = make_run(base_model=source, revision_of_model="v2")
+        return [str(problem) for part in run.parts if isinstance(part, Loading) for problem in part.check()]
+
+    effect = "revision_of_model: has no effect: base_model is a folder, which is one revision."
+    assert said(str(model_dir)) == [f"{effect} Remove it, or name the model on the Hub."]
+    assert said("some/model") == []

@@ -67,29 +67,11 @@ def test_keys_without_adapter_have_no_effect():
             {"lora_target_parameters": ["experts.up"], "peft_use_dora": True},
             "peft_use_dora: cannot be used with lora_target_parameters. Remove one.",
         ),
-        (
-            {"peft_init_lora_weights": "pizza"},
-            "peft_init_lora_weights: unknown initialization 'pizza'. "
-            "Valid: true, gaussian, pissa, pissa_niter_N, olora, orthogonal, loftq.",
-        ),
-        (
-            {"peft_init_lora_weights": "eva"},
-            "peft_init_lora_weights: eva begins from activations of the training data, and the model is built before "
-            "it sees data. Use pissa, olora or gaussian.",
-        ),
-        (
-            {"peft_init_lora_weights": "orthogonal", "lora_r": 3},
-            "peft_init_lora_weights: orthogonal needs an even lora_r, not 3.",
-        ),
         ({"merge_lora": True}, "merge_lora: is not a setting of a run. Remove it; newt merge-lora merges."),
         ({"lora_on_cpu": True}, "lora_on_cpu: has no effect: lora_model_dir is not set. Remove it."),
         (
             {"peft_autocast_adapter_dtype": False, "fp16": True},
             "peft_autocast_adapter_dtype: an adapter in float16 cannot be trained: its gradients vanish. Remove it.",
-        ),
-        (
-            {"peft": {"loftq_config": {"loftq_bits": 2}}},
-            "peft: loftq_bits: 2 is no longer offered by peft. Use 4 or 8.",
         ),
     ],
 )
@@ -148,15 +130,6 @@ def _docstrings():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"peft": {"loftq_config": {"loftq_bits": 4}}}, []),
-        ({"peft": {"loftq_config": {"loftq_bits": 4}}, "peft_init_lora_weights": True}, []),
-        (
-            {"peft": {"loftq_config": {"loftq_bits": 4}}, "peft_init_lora_weights": "gaussian"},
-            [
-                "peft_init_lora_weights: cannot be used with peft.loftq_config, which chooses the beginning itself. "
-                "Remove one."
-            ],
-        ),
         ({"peft_layer_replication": [[0, 2], [1, 2]]}, []),
         ({"peft_layer_replication": [[0, 2], [2, 2]]}, ["peft_layer_replication: the range [2, 2] is empty."]),
         (
@@ -202,19 +175,6 @@ def test_neutral_values_pass():
     assert messages(loraplus_lr_embedding=1e-6, lisa_layers_attribute="model.layers") == []
 
 
-def test_loftq_needs_a_gpu_and_its_packages():
-    loftq = {**GOOD, "peft": {"loftq_config": {"loftq_bits": 4}}}
-    assert said(Facts(known=True), **loftq) == [
-        "peft: LoftQ needs scipy and bitsandbytes. pip install 'newt-tune[loftq]'.",
-        "peft: LoftQ is computed on a GPU, and there is none. Use pissa: it also begins well.",
-    ]
-    ready = Facts(known=True, gpus=1, packages={"scipy": "1", "bitsandbytes": "1"})
-    assert said(ready, **loftq) == []
-    assert "LoftQ quantizes the base itself" in said(ready, **loftq, load_in_4bit=True)[0]
-    part = next(part for part in make_run(ready, **loftq).parts if isinstance(part, Lora))
-    assert (part.options()["init_lora_weights"], part.options()["loftq_config"]) == ("loftq", {"loftq_bits": 4})
-
-
 def test_what_an_existing_adapter_has_decided_is_told_apart():
     run = make_run(**GOOD, lora_dropout=0.1, lora_target_modules=["q_proj"])
     given = next(part for part in run.parts if isinstance(part, Lora)).given_options()
@@ -224,3 +184,35 @@ def test_what_an_existing_adapter_has_decided_is_told_apart():
         "lora_dropout": ("lora_dropout", 0.1),
         "lora_target_modules": ("target_modules", ["q_proj"]),
     }
+
+
+SMALL = Facts(known=True, cpu_bf16=True, model={"model_type": "llama", "num_hidden_layers": 4, "vocab_size": 600})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"peft_layers_to_transform": [3, 4]},
+            "peft_layers_to_transform: there is no layer 4: the model has 4, from 0",
+        ),
+        ({"peft_layers_to_transform": [5], "peft_layer_replication": [[0, 4], [2, 4]]}, ""),
+        ({"lora_rank_pattern": {"q(": 2}}, "lora_rank_pattern: 'q(' is not a regular expression: missing )"),
+        ({"peft_trainable_token_indices": []}, "peft_trainable_token_indices: names no token. Remove it, or list ids."),
+        ({"peft_trainable_token_indices": {"lm_head": []}}, "peft_trainable_token_indices: names no token."),
+        (
+            {"peft_trainable_token_indices": [5, 7, 5]},
+            "peft_trainable_token_indices: token 5 is listed twice. Keep one.",
+        ),
+        ({"peft_trainable_token_indices": [600]}, "peft_trainable_token_indices: there is no token 600: the model has"),
+        ({"peft_trainable_token_indices": {"lm_head": [601]}}, "peft_trainable_token_indices: there is no token 601"),
+        ({"peft_trainable_token_indices": [600], "special_tokens": {"eos_token": "<e>"}}, ""),
+        ({"peft_trainable_token_indices": [600], "resize_token_embeddings_to_32x": True}, ""),
+        ({"reinit_weights": True}, "reinit_weights: the random weights would not be saved with the adapter"),
+        ({"reinit_weights": True, "relora": True, "jagged_restart_steps": 5}, ""),
+    ],
+)
+def test_what_would_be_trained_without_effect_is_refused(change, expected):
+    found = said(SMALL, **{**GOOD, **change})
+    assert len(found) == bool(expected), found
+    assert all(text.startswith(expected) for text in found)

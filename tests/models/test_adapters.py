@@ -35,6 +35,19 @@ def test_linear_means_all_linear_layers_but_the_output_layer(base, model_dir):
     assert {name.rpartition(".")[2] for name in found} == set(LINEAR)
 
 
+def test_a_linear_layer_in_a_list_keeps_its_full_name(base):
+    """Its last part is a number, which the decoder layers have too."""
+    base.model.projections = torch.nn.ModuleList([torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)])
+    assert linear_names(base) == [*LINEAR, "model.projections.0", "model.projections.1"]
+
+
+def test_layers_that_peft_refuses_are_left_out(base):
+    base.model.out_proj = torch.nn.Linear(4, 4)
+    assert "out_proj" in linear_names(base)
+    base.config.model_type = "nemotron_h"
+    assert linear_names(base) == LINEAR
+
+
 def test_names_and_linear_together_are_the_union(model_dir):
     found = load(model_dir, **BASE, lora_target_linear=True, lora_target_modules=["embed_tokens", "q_proj"]).model
     assert len(adapted(found)) == 14
@@ -297,3 +310,31 @@ def test_nothing_to_train_is_an_error(model_dir):
 def test_repeated_layers_that_the_model_has_not_are_one_line(model_dir):
     with pytest.raises(NewtError, match="index 2 is out of range"):
         load(model_dir, **BASE, lora_target_linear=True, peft_layer_replication=[[0, 9]])
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"lora_rank_pattern": {"q_porj": 2}}, r"lora_rank_pattern: 'q_porj' matches no adapted module .* q_proj, "),
+        ({"lora_alpha_pattern": {"embed_tokens": 2}}, "lora_alpha_pattern: 'embed_tokens' matches no adapted module"),
+        (
+            {"peft_layers_to_transform": [1, 2]},
+            "peft_layers_to_transform: there is no layer 2: the model has 2, from 0",
+        ),
+        ({"peft_trainable_token_indices": [608]}, "there is no token 608: model.embed_tokens has 608 rows"),
+        ({"peft_trainable_token_indices": {"lm_head": [700]}}, "there is no token 700: lm_head has 608 rows"),
+        ({"peft_trainable_token_indices": {"embed_tokns": [7]}}, r"indices: 'embed_tokns' matches no .*embed_tokens"),
+        ({"lora_exclude_modules": [r".*\.q_proj"]}, "it looks like a regular expression, and a list holds plain names"),
+    ],
+)
+def test_what_would_do_nothing_is_an_error(model_dir, keys, text, recwarn):
+    with pytest.raises(NewtError, match=text):
+        load(model_dir, **BASE, lora_target_linear=True, **keys)
+    assert not [warning for warning in recwarn if "did not match" in str(warning.message)]
+
+
+def test_layers_that_repetition_makes_have_numbers_too(model_dir):
+    keys = {"peft_layer_replication": [[0, 2], [1, 2]], "peft_layers_to_transform": [2]}
+    assert all(
+        name.startswith("layers.2.") for name in adapted(load(model_dir, **BASE, lora_target_linear=True, **keys).model)
+    )

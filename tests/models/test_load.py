@@ -9,8 +9,10 @@ from safetensors.torch import load_file, save_file
 from tests.helpers import make_run
 from tests.models.tiny import LORA, load, logits
 from torch import nn
+from transformers import LlamaConfig
 
 from newt.extend import Swap
+from newt.models.embeddings import length_bound_rope
 from newt.models.load import load_model
 from newt.models.tokenizer import load_tokenizer
 from newt.support.errors import NewtError
@@ -128,6 +130,17 @@ def test_longer_sequences_raise_the_limit_and_say_so(model_dir):
     assert found.model.config.max_position_embeddings == 1024
     assert any("made for 512 positions" in note for note in found.notes)
     assert load(model_dir, sequence_len=512).notes == []
+
+
+def test_a_rope_that_depends_on_the_limit_keeps_it():
+    """Each kind of layer may have a rope of its own."""
+    yarn = {"rope_type": "yarn", "factor": 4.0}
+    config = LlamaConfig(max_position_embeddings=64)
+    assert length_bound_rope(config) == []
+    config.rope_parameters = yarn
+    assert length_bound_rope(config) == ["yarn"]
+    config.rope_parameters = {"sliding_attention": {"rope_type": "default"}, "full_attention": yarn}
+    assert length_bound_rope(config) == ["yarn"]
 
 
 def test_learned_positions_cannot_grow(tmp_path, tokenizer_dir):

@@ -109,3 +109,28 @@ def test_the_config_appears_last(tmp_path):
     finally:
         save.os.replace = replace
     assert order == ["model.safetensors", "tokenizer.json", "config.json"]
+
+
+def test_a_hybrid_keeps_its_names_when_it_is_saved(tmp_path):
+    """Nemotron-H stores ``backbone.`` for ``model.``; its embedding must not be renamed on the way."""
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM, NemotronHConfig
+
+    config = NemotronHConfig(
+        vocab_size=64, hidden_size=32, layers_block_type=["mamba", "attention", "moe"], num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, intermediate_size=32, ssm_state_size=8, mamba_num_heads=4,
+        mamba_head_dim=16, n_groups=1, chunk_size=8, n_routed_experts=4, moe_intermediate_size=16,
+        moe_shared_expert_intermediate_size=16,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(tmp_path / "one")
+    again, info = AutoModelForCausalLM.from_pretrained(tmp_path / "one", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    again.save_pretrained(tmp_path / "two")  # a model that was loaded remembers how its names were changed
+    names = []
+    for folder in ("one", "two"):
+        with safe_open(tmp_path / folder / "model.safetensors", framework="pt") as file:
+            names.append(sorted(file.keys()))
+    assert names[0] == names[1]
+    assert "backbone.embeddings.weight" in names[0]

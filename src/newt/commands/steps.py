@@ -13,6 +13,7 @@ from newt.run import Run
 if TYPE_CHECKING:
     from newt.data.prepare import Datasets
     from newt.data.streamed import StreamedDatasets
+    from newt.extend import FirstBatches
 
 
 def open_tokenizer(run: Run) -> Any:
@@ -57,6 +58,22 @@ def prepare_data(
     if plan.stream:
         return tokenizer, prepare_streamed(plan, tokenizer, force=force, explain=explain)
     return tokenizer, prepare(plan, tokenizer, force=force, explain=explain)
+
+
+def rows_for_adapter(run: Run, tokenizer: Any, data: Any, checkpoint: Path | None = None) -> FirstBatches | None:
+    """Training data for an adapter that begins from them; None for a run without one.
+
+    Args:
+        run: the run.
+        tokenizer: its tokenizer.
+        data: its prepared training rows.
+        checkpoint: folder that the run goes on from.
+    """
+    from newt.training.first_batches import first_batches
+
+    if not run.load_plan().adapter_of_data:
+        return None
+    return first_batches(run.train_plan(), run.data_plan(), tokenizer, data, checkpoint)
 
 
 def trained_in(run: Run) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
@@ -11,13 +12,12 @@ from pydantic import PositiveInt
 from newt.config.core import Model
 from newt.config.section import Config, Problem, Section
 from newt.extend import Feature, LoadPlan
+from newt.models.stored import READ_BY, refusal
 
 SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
 """Placements that transformers computes; on one device all of them are that device."""
 ASKS = {"gptq": "gptq", "bitsandbytes": "load_in_4bit"}
 """How weights are stored -> the key that says so."""
-READ_BY = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
-"""How weights are stored -> the class that reads them."""
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
@@ -65,6 +65,10 @@ class Loading(Feature):
             message = "code that comes with the model will be run."
             yield self.problem("trust_remote_code", message, "Read it before.", kind="warning")
         yield from self._check_stored()
+        model = self.cfg[Model]
+        if model.revision_of_model and Path(model.base_model).expanduser().is_dir():
+            message = "has no effect: base_model is a folder, which is one revision."
+            yield self.problem("revision_of_model", message, "Remove it, or name the model on the Hub.")
 
     def _check_limit(self) -> Iterable[Problem]:
         settings = self.cfg[LoadingSettings]
@@ -106,6 +110,8 @@ class Loading(Feature):
             plan.prepare_base.append(lambda model, _: _hold_to(model, settings))
         if not settings.experimental_skip_move_to_device:
             plan.prepare.append(_move)
+        if "causal-conv1d" in self.facts.packages:
+            plan.prepare_base.append(_try_conv)
         if settings.use_kernels:
             plan.kwargs.fill(by=self.name, use_kernels=True)
 
@@ -128,13 +134,8 @@ class Loading(Feature):
             yield self.problem(
                 ("base_model", "model_quantization_config"), f"its weights are stored as {method}.", hint
             )
-        elif method == "awq":
-            if "gptqmodel" not in self.facts.packages:
-                message = "its weights are quantized (awq), and reading them needs the package gptqmodel."
-                yield self.problem("base_model", message, "pip install gptqmodel.")
-        else:
-            hint = "Take the checkpoint that is not quantized."
-            yield self.not_yet("base_model", f"a checkpoint with quantized weights ({method})", hint)
+        elif wrong := refusal(found, self.facts.packages, bool(self.cfg.value("bf16") or self.cfg.value("bfloat16"))):
+            yield self.problem("base_model", *wrong)
 
 
 def in_bytes(amount: Any) -> int | None:
@@ -174,6 +175,12 @@ def _hold_to(model: Any, settings: LoadingSettings) -> None:
         )
     if gpu:
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / torch.cuda.get_device_properties(0).total_memory))
+
+
+def _try_conv(model: Any, notes: list[str]) -> None:
+    from newt.models.broken_packages import warn_of_broken_conv
+
+    warn_of_broken_conv(model, notes)
 
 
 def _move(model: Any) -> None:

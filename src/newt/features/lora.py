@@ -11,32 +11,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature, LoadPlan
+from newt.extend import Feature, FirstBatches, LoadPlan, Stored, TrainPlan
 
 TO_COME = ("llama-adapter",)
-NEED_DATA = {
-    "eva": "activations of the training data",
-    "corda": "covariances of activations of the training data",
-    "lora_ga": "gradients of the training data",
-}
-"""Ways to begin that are computed from data -> from what."""
+FROM_DATA = ("eva", "corda", "lora_ga")
+"""Values of ``peft_init_lora_weights`` that are computed from training data."""
 
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
 HEADS = ("lm_head", "embed_out", "output")
-
-
-class LoftqConfig(Section):
-    """``peft.loftq_config``."""
-
-    loftq_bits: Literal[2, 4, 8] = 4
-    """Bits of the quantized weights that the adapter makes up for: 4 or 8."""
-
-
-class PeftSettings(Section):
-    """``peft``: further settings of adapters."""
-
-    loftq_config: LoftqConfig | None = None
-    """LoftQ: begin with matrices that make up for the error of quantization."""
 
 
 class LoraSettings(Section):
@@ -74,15 +56,10 @@ class LoraSettings(Section):
     """DoRA: learn magnitude and direction of the weights apart."""
     peft_use_rslora: bool | None = None
     """Rank-stabilized LoRA: the scale is lora_alpha / sqrt(lora_r)."""
-    peft_init_lora_weights: bool | str | None = None
-    """How the matrices begin: ``true`` (no effect at first), ``gaussian``, ``orthogonal``, ``pissa``,
-    ``pissa_niter_N`` (N rounds of a fast decomposition), ``olora``, ``loftq``."""
-    peft_layers_to_transform: tuple[int, ...] | None = None
+    peft_layers_to_transform: tuple[NonNegativeInt, ...] | None = None
     """Only layers with these numbers get an adapter."""
     peft_layers_pattern: str | tuple[str, ...] | None = None
     """Name of the list of layers, where it is not found by itself."""
-    peft: PeftSettings | None = None
-    """Further settings of adapters: ``loftq_config``."""
     peft_layer_replication: tuple[tuple[NonNegativeInt, PositiveInt], ...] | None = None
     """Build a deeper model from ranges of layers, such as ``[[0, 16], [8, 24]]``; only their adapters differ."""
     peft_trainable_token_indices: tuple[NonNegativeInt, ...] | dict[str, tuple[NonNegativeInt, ...]] | None = None
@@ -148,42 +125,6 @@ class Lora(Feature):
                 yield self.problem("lora_dropout", "cannot be used with lora_target_parameters.", "Set it to 0.")
             if settings.peft_use_dora:
                 yield self.problem("peft_use_dora", "cannot be used with lora_target_parameters.", "Remove one.")
-        yield from self._check_beginning()
-
-    def _check_beginning(self) -> Iterable[Problem]:
-        settings, key = self.settings, "peft_init_lora_weights"
-        init = settings.peft_init_lora_weights
-        if init in NEED_DATA:
-            message = f"{init} begins from {NEED_DATA[str(init)]}, and the model is built before it sees data."
-            yield self.problem(key, message, "Use pissa, olora or gaussian.", kind="unsupported")
-        elif isinstance(init, str) and not re.fullmatch(r"gaussian|pissa(_niter_\d+)?|olora|orthogonal|loftq", init):
-            hint = "Valid: true, gaussian, pissa, pissa_niter_N, olora, orthogonal, loftq."
-            yield self.problem(key, f"unknown initialization {init!r}.", hint)
-        elif init == "orthogonal" and settings.lora_r and settings.lora_r % 2:
-            yield self.problem(key, f"orthogonal needs an even lora_r, not {settings.lora_r}.")
-        if self._loftq:
-            yield from self._check_loftq()
-
-    @property
-    def _loftq(self) -> bool:
-        settings = self.settings
-        return settings.peft_init_lora_weights == "loftq" or bool(settings.peft and settings.peft.loftq_config)
-
-    def _check_loftq(self) -> Iterable[Problem]:
-        """peft computes it on a GPU, with bitsandbytes, from a base that is not quantized."""
-        key = "peft" if self.settings.peft else "peft_init_lora_weights"
-        if self.settings.peft and self.settings.peft.loftq_config and self.settings.peft.loftq_config.loftq_bits == 2:
-            yield self.problem(key, "loftq_bits: 2 is no longer offered by peft.", "Use 4 or 8.")
-        for other in ("load_in_4bit", "load_in_8bit"):
-            if self.cfg.value(other):
-                yield self.problem((key, other), f"LoftQ quantizes the base itself, not with {other}.", "Remove one.")
-        if not self.facts.known:
-            return
-        missing = [name for name in ("scipy", "bitsandbytes") if name not in self.facts.packages]
-        if missing:
-            yield self.problem(key, f"LoftQ needs {' and '.join(missing)}.", "pip install 'newt-tune[loftq]'.")
-        if not self.facts.gpus:
-            yield self.problem(key, "LoftQ is computed on a GPU, and there is none.", "Use pissa: it also begins well.")
 
     def _check_targets(self) -> Iterable[Problem]:
         settings = self.settings
@@ -194,7 +135,7 @@ class Lora(Feature):
                 "nothing is targeted.",
                 "Set lora_target_linear: true, or list lora_target_modules.",
             )
-        for key in ("lora_target_modules", "lora_exclude_modules"):
+        for key in ("lora_target_modules", "lora_exclude_modules", "lora_rank_pattern", "lora_alpha_pattern"):
             value = getattr(settings, key)
             for pattern in (value,) if isinstance(value, str) else value or ():
                 try:
@@ -250,18 +191,34 @@ class Lora(Feature):
             yield self.problem("peft_autocast_adapter_dtype", message, "Remove it.")
         if settings.lora_on_cpu and settings.lora_model_dir is None:
             yield self.problem("lora_on_cpu", "has no effect: lora_model_dir is not set.", "Remove it.")
-        init = settings.peft_init_lora_weights
-        if settings.peft and settings.peft.loftq_config and init not in (None, True, "loftq"):
-            message = "cannot be used with peft.loftq_config, which chooses the beginning itself."
-            yield self.problem(("peft_init_lora_weights", "peft"), message, "Remove one.")
         yield from self._check_replication()
-        rows, size = settings.peft_trainable_token_indices, (self.facts.model or {}).get("vocab_size")
-        if isinstance(size, int) and isinstance(rows, tuple) and not self.cfg.value("tokens"):
-            for number in (number for number in rows if number >= size):
-                yield self.problem("peft_trainable_token_indices", f"there is no token {number}: the model has {size}.")
+        yield from self._check_rows()
+        if self.cfg.value("reinit_weights") and not self.cfg.value("relora"):
+            message = "the random weights would not be saved with the adapter, which fits no others."
+            yield self.problem(("reinit_weights", "adapter"), message, "Remove one.")
+
+    def _check_rows(self) -> Iterable[Problem]:
+        """Each row of an embedding that is trained is there, once."""
+        key, given = "peft_trainable_token_indices", self.settings.peft_trainable_token_indices
+        if given is None:
+            return
+        size = (self.facts.model or {}).get("vocab_size")
+        grows = any(self.cfg.value(other) for other in ("tokens", "special_tokens", "resize_token_embeddings_to_32x"))
+        for rows in given.values() if isinstance(given, dict) else (given,):
+            if not rows:
+                yield self.problem(key, "names no token.", "Remove it, or list ids.")
+            for number in dict.fromkeys(number for number in rows if rows.count(number) > 1):
+                yield self.problem(key, f"token {number} is listed twice.", "Keep one.")
+            for number in (number for number in rows if isinstance(size, int) and number >= size and not grows):
+                yield self.problem(key, f"there is no token {number}: the model has {size}.")
 
     def _check_replication(self) -> Iterable[Problem]:
         key, layers = "peft_layer_replication", (self.facts.model or {}).get("num_hidden_layers")
+        if isinstance(layers, int) and not self.settings.peft_layer_replication:
+            for number in self.settings.peft_layers_to_transform or ():
+                if number >= layers:
+                    message = f"there is no layer {number}: the model has {layers}, from 0 on."
+                    yield self.problem("peft_layers_to_transform", message)
         for start, stop in self.settings.peft_layer_replication or ():
             if start >= stop:
                 yield self.problem(key, f"the range [{start}, {stop}] is empty.")
@@ -271,8 +228,14 @@ class Lora(Feature):
     def plan_load(self, plan: LoadPlan) -> None:
         """Fill the adapter slot. Where whole weights lie here, an adapted layer is computed in one operation."""
         plan.adapter.fill(self.attach, by=self.name)
+        if self.cfg.value("peft_init_lora_weights") in FROM_DATA and self.settings.lora_model_dir is None:
+            plan.adapter_of_data.fill(self.attach_from_data, by=self.name)
         if not any(self.cfg.value(key) for key in SHARDING):
             plan.prepare.append(_fuse)
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Checkpoints say which base their adapter fits, as the finished adapter does."""
+        plan.stored.append(Stored(save=_beside, load=_nothing))
 
     def attach(self, model: Any) -> Any:
         """The model with its adapter: a new one, or that of ``lora_model_dir`` to be trained on."""
@@ -288,13 +251,21 @@ class Lora(Feature):
         modules, linear = settings.lora_target_modules, bool(settings.lora_target_linear)
         return attach_lora(model, modules, linear=linear, options=self.options(), float32=float32)
 
+    def attach_from_data(self, model: Any, data: FirstBatches) -> Any:
+        """The model with a new adapter that begins from training data."""
+        from newt.models.adapter_data import attach_from_data
+
+        modules, linear = self.settings.lora_target_modules, bool(self.settings.lora_target_linear)
+        float32 = self.settings.peft_autocast_adapter_dtype
+        return attach_from_data(model, modules, linear=linear, options=self.options(), data=data, float32=float32)
+
     def options(self) -> dict[str, Any]:
         """The settings under the names of ``peft.LoraConfig``, except the target modules."""
         settings = self.settings
         parameters = settings.lora_target_parameters
-        init = settings.peft_init_lora_weights
-        loftq = settings.peft.loftq_config if settings.peft else None
-        bits = {"loftq_config": {"loftq_bits": (loftq or LoftqConfig()).loftq_bits}} if self._loftq else {}
+        init, peft = self.cfg.value("peft_init_lora_weights"), self.cfg.value("peft")
+        loftq = peft.loftq_config if peft else None
+        bits = {"loftq_config": {"loftq_bits": loftq.loftq_bits if loftq else 4}} if loftq or init == "loftq" else {}
         return {
             **bits,
             "r": settings.lora_r,
@@ -308,7 +279,7 @@ class Lora(Feature):
             "alpha_pattern": dict(settings.lora_alpha_pattern or {}),
             "use_dora": bool(settings.peft_use_dora),
             "use_rslora": bool(settings.peft_use_rslora),
-            "init_lora_weights": "loftq" if self._loftq else True if init is None else init,
+            "init_lora_weights": "loftq" if bits else True if init is None else init,
             "layers_to_transform": _listed(settings.peft_layers_to_transform),
             "layers_pattern": _listed(settings.peft_layers_pattern),
             "layer_replication": _listed(settings.peft_layer_replication),
@@ -349,6 +320,16 @@ def _fuse(model: Any) -> None:
     from newt.models.lora_linear import fuse_lora
 
     fuse_lora(model)
+
+
+def _beside(model: Any, folder: Path) -> None:
+    from newt.models.save import write_beside
+
+    write_beside(model, folder)
+
+
+def _nothing(model: Any, folder: Path) -> None:
+    """The base is loaded from ``base_model``."""
 
 
 def _listed(value: Any) -> Any:

@@ -5,25 +5,44 @@ Paper: https://arxiv.org/abs/2106.09685
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
-from newt.models.adapter_files import RELORA, adapter_config, note_ignored, refuse_unknown_fields, same_base
+from newt.models.adapter_checks import (
+    check_options,
+    check_patterns,
+    is_or_ends_with,
+    no_match,
+    refuse_dora_of_experts,
+)
+from newt.models.adapter_files import (
+    RELORA,
+    adapter_config,
+    note_ignored,
+    refuse_unknown_fields,
+    remember_base,
+    same_base,
+)
+from newt.models.freezing import trained_size
 from newt.models.kbit import size_of
+from newt.models.loftq import begin_loftq, bits_of, round_base, without_loftq
 from newt.models.portable import begins_at_random, remember_beginning
 from newt.models.relora import load_base
-from newt.support.errors import NewtError
+from newt.support.errors import NewtError, one_line
 from newt.support.log import note
 
-PEFT_ERRORS = (ValueError, NotImplementedError, TypeError, ImportError, RuntimeError, AssertionError, IndexError)
+_FUSED_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
+"""Model types whose ``out_proj`` peft refuses (``_check_lora_target_modules_mamba``)."""
+
+PEFT_ERRORS = (ValueError, NotImplementedError, TypeError, ImportError, RuntimeError, AssertionError, LookupError)
 """What peft says about settings that do not fit a model."""
 
 
@@ -50,10 +69,8 @@ def attach_lora(
     from peft import LoraConfig, get_peft_model
 
     targets = target_modules(model, modules, linear)
-    options = dict(options)
-    _check_named(model, "lora_modules_to_save", options.get("modules_to_save") or ())
-    _check_named(model, "lora_exclude_modules", options.get("exclude_modules") or ())
-    _check_parameters(model, options.get("target_parameters") or ())
+    loftq, options = bits_of(options), without_loftq(options)
+    check_options(model, options)
     tied = shares_embedding(model)
     if tied and _targets_both_ends(model, targets):
         raise NewtError(
@@ -62,29 +79,29 @@ def attach_lora(
         )
     if tied and _names_an_end(model, options.get("modules_to_save") or ()):
         options["ensure_weight_tying"] = True
+    if options.get("use_dora"):
+        _refuse_dora_of_experts(model, targets, linear=linear or modules == "all-linear")
     dropout = options.get("lora_dropout") or 0.0
     if dropout and expert_targets(model, targets):
         options["lora_dropout"] = 0.0
         note(f"lora_dropout: {dropout} applies to the layers; experts are one parameter and have no dropout.")
+    remember_base(model)
     try:
         with _no_future_warnings():
-            config = LoraConfig(target_modules=targets, bias="none", task_type="CAUSAL_LM", **options)
+            # peft writes into patterns where it adapts experts for names of layers
+            given = deepcopy(options)
+            config = LoraConfig(target_modules=targets, bias="none", task_type="CAUSAL_LM", **given)
             adapted = get_peft_model(model, config, autocast_adapter_dtype=float32)
-    except (
-        ValueError,
-        NotImplementedError,
-        TypeError,
-        ImportError,
-        RuntimeError,
-        AssertionError,
-        LookupError,
-    ) as error:
-        raise NewtError(f"adapter: peft cannot attach it: {_one_line(error)}") from error
+    except (*PEFT_ERRORS, LookupError) as error:
+        raise NewtError(f"adapter: peft cannot attach it: {one_line(error)}") from error
     if isinstance(targets, str):
         _refuse_others(adapted, targets)
+    check_patterns(adapted, options)
     set_dropout(adapted, dropout)
     if begins_at_random(options.get("init_lora_weights")):
         remember_beginning(adapted)
+    if loftq:
+        begin_loftq(adapted, loftq)
     return adapted
 
 
@@ -111,22 +128,28 @@ def load_lora(
     Raises:
         NewtError: no adapter, or an adapter of another base model.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
     saved = adapter_config(folder)
     refuse_unknown_fields(saved, folder)
     note_ignored({key: pair for key, pair in given.items() if key != "lora_dropout"}, saved, folder)
     same_base(model, saved, folder)
+    remember_base(model)
     if (folder / RELORA).is_dir():
         load_base(model, folder / RELORA)
-    options = {"torch_device": "cpu"} if on_cpu else {}
+    options: dict[str, Any] = {"torch_device": "cpu"} if on_cpu else {}
+    loftq = bits_of(saved)
+    if loftq:
+        options["config"] = PeftConfig.from_peft_type(**without_loftq(saved))
     try:
         with _no_future_warnings():
             adapted = PeftModel.from_pretrained(
                 model, str(folder), is_trainable=trainable, autocast_adapter_dtype=float32, **options
             )
     except (ValueError, RuntimeError, OSError, ImportError, AssertionError) as error:
-        raise NewtError(f"lora_model_dir: {folder} does not fit the base model: {_one_line(error)}") from error
+        raise NewtError(f"lora_model_dir: {folder} does not fit the base model: {one_line(error)}") from error
+    if loftq:
+        round_base(adapted, loftq)
     if trainable and "lora_dropout" in given:
         set_dropout(adapted, given["lora_dropout"][1])
     return adapted
@@ -149,6 +172,14 @@ def expert_targets(model: Any, targets: str | Sequence[str] | None) -> set[str]:
     return _converted(model, targets)[1] if targets else set()
 
 
+def _refuse_dora_of_experts(model: Any, targets: str | list[str] | None, *, linear: bool) -> None:
+    if expert_targets(model, targets):
+        names = {targets} if isinstance(targets, str) else set(targets or ())
+        others = _converted(model, targets or ())[0] & names
+        key = "lora_target_linear" if linear else "lora_target_modules"
+        refuse_dora_of_experts(key, names - others or names, others if names - others else ())
+
+
 def _converted(model: Any, targets: str | Sequence[str]) -> tuple[set[str], set[str]]:
     """(names that stay modules, names of parameters that others became), tried on a config that is thrown away."""
     from peft import LoraConfig
@@ -161,7 +192,7 @@ def _converted(model: Any, targets: str | Sequence[str]) -> tuple[set[str], set[
     try:
         convert_peft_config_for_transformers(probe, model=model, conversions=get_model_conversion_mapping(model))
     except ValueError as error:
-        raise NewtError(f"lora_target_modules: {_one_line(error)}") from error
+        raise NewtError(f"lora_target_modules: {one_line(error)}") from error
     left = {probe.target_modules} if isinstance(probe.target_modules, str) else set(probe.target_modules or ())
     return left, set(probe.target_parameters or ())
 
@@ -189,10 +220,10 @@ def target_modules(model: Any, modules: str | Sequence[str] | None, linear: bool
         modules, linear = (), True
     names = list(modules or ())
     candidates = list(adaptable(model))
-    missing = [name for name in names if not any(_is_or_ends_with(full, name) for full in candidates)]
+    missing = [name for name in names if not any(is_or_ends_with(full, name) for full in candidates)]
     for name in missing:
         if name in _converted(model, names)[0]:
-            raise NewtError(f"lora_target_modules: {_no_match(name, candidates)}")
+            raise NewtError(f"lora_target_modules: {no_match(name, candidates)}")
     if linear:
         names += [name for name in linear_names(model) if name not in names]
     return _inside_wrappers(model, names) or None
@@ -201,7 +232,7 @@ def target_modules(model: Any, modules: str | Sequence[str] | None, linear: bool
 def _inside_wrappers(model: Any, names: list[str]) -> list[str]:
     """Layers that clip what goes through a linear layer get the adapter inside: all names become full ones."""
     modules = dict(model.named_modules())
-    hits = [full for full in modules if any(_is_or_ends_with(full, name) for name in names)]
+    hits = [full for full in modules if any(is_or_ends_with(full, name) for name in names)]
     if not any(_wraps_linear(modules[full]) for full in hits):
         return names
     inside = [f"{full}.linear" if _wraps_linear(modules[full]) else full for full in hits]
@@ -212,15 +243,17 @@ def _wraps_linear(module: nn.Module) -> bool:
     return type(module).__name__.endswith("ClippableLinear") and isinstance(getattr(module, "linear", None), nn.Linear)
 
 
-def _is_or_ends_with(full: str, name: str) -> bool:
-    return full == name or full.endswith(f".{name}")
-
-
 def linear_names(model: Any) -> list[str]:
-    """Last name parts of all linear layers except the output layer, in order of appearance."""
+    """Last name parts of all linear layers except the output layer, in order of appearance.
+
+    A layer in a list has a number for its last part, which other modules have too: it keeps its full name. Layers that
+    peft refuses, because a kernel reads their weight and would pass an adapter by, are left out.
+    """
     head = model.get_output_embeddings()
     found = [name for name, module in model.named_modules() if _is_linear(module) and module is not head]
-    return list(dict.fromkeys(name.rpartition(".")[2] for name in found))
+    last = {name: name.rpartition(".")[2] for name in found}
+    names = dict.fromkeys(full if part.isdigit() else part for full, part in last.items())
+    return [name for name in names if name != "out_proj" or model.config.model_type not in _FUSED_OUT_PROJ]
 
 
 def adaptable(model: Any) -> Iterator[str]:
@@ -239,7 +272,6 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _checked_pattern(model: Any, pattern: str) -> str:
-    # Activation checkpointing may put a segment into a name that the user's expression cannot know of.
     candidates = list(adaptable(model))
     if not any(re.fullmatch(pattern, name) for name in candidates):
         hint = f" A list of names is written [{pattern}]." if re.fullmatch(r"\w+", pattern) else ""
@@ -248,33 +280,6 @@ def _checked_pattern(model: Any, pattern: str) -> str:
             f"{candidates[len(candidates) // 2]!r}.{hint}"
         )
     return pattern
-
-
-def _check_named(model: Any, key: str, names: str | Sequence[str]) -> None:
-    modules = [name for name, _ in model.named_modules() if name]
-    if isinstance(names, str):
-        if not any(re.fullmatch(names, module) for module in modules):
-            raise NewtError(f"{key}: the regular expression {names!r} matches no full module name")
-        return
-    for name in names:
-        if not any(module == name or module.endswith(f".{name}") for module in modules):
-            raise NewtError(f"{key}: {_no_match(name, modules)}")
-
-
-def _check_parameters(model: Any, names: Sequence[str]) -> None:
-    parameters = [name for name, parameter in model.named_parameters() if parameter.ndim == 3]
-    for name in names:
-        if not any(full == name or full.endswith(f".{name}") for full in parameters):
-            raise NewtError(f"lora_target_parameters: {_no_match(name, parameters, 'three-dimensional parameter')}")
-
-
-def _no_match(name: str, full_names: Sequence[str], what: str = "module") -> str:
-    last = list(dict.fromkeys(full.rpartition(".")[2] for full in full_names))
-    last = [part for part in last if not part.isdigit()]
-    near = difflib.get_close_matches(name, last, n=1, cutoff=0.5)
-    others = [*near, *(part for part in last if part not in near)]
-    known = f" The model has: {', '.join(others[:12])}." if others else f" The model has no {what}s of this kind."
-    return f"{name!r} matches no {what} of this model.{known}"
 
 
 def _targets_both_ends(model: Any, targets: str | list[str] | None) -> bool:
@@ -292,7 +297,7 @@ def _targets_both_ends(model: Any, targets: str | list[str] | None) -> bool:
 def _names_an_end(model: Any, names: Sequence[str]) -> bool:
     ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
     full = (name for name, module in model.named_modules() if id(module) in ends)
-    return any(_is_or_ends_with(end, name) for end in full for name in names)
+    return any(is_or_ends_with(end, name) for end in full for name in names)
 
 
 def shares_embedding(model: Any) -> bool:
@@ -303,7 +308,7 @@ def shares_embedding(model: Any) -> bool:
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """(trainable, all) parameters; a shared one counts once."""
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trainable = sum(trained_size(parameter) for parameter in model.parameters())
     return trainable, sum(size_of(parameter) for parameter in model.parameters())
 
 
@@ -319,8 +324,5 @@ def _no_future_warnings() -> Iterator[None]:
     """What peft still calls by an old name in transformers is nothing that a user can change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys")  # which is an error here
         yield
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:400]

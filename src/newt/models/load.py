@@ -13,14 +13,18 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import set_seed
 
-from newt.config.core import Batch, Model, RunControl
+from newt.config.core import Batch, Model, RunControl, Template
 from newt.config.section import Config
-from newt.extend import LoadPlan, Swap
+from newt.extend import FirstBatches, LoadPlan, Swap
 from newt.models.adapters import count_parameters
+from newt.models.broken_packages import refuse_broken_conv
+from newt.models.dequantized import settle_dequantized
 from newt.models.embeddings import (
     align_special_ids,
     check_vocabulary,
     fit_positions,
+    let_ends_learn,
+    note_untrained_ends,
     refuse_untrained_tokens,
     resize_embeddings,
 )
@@ -29,7 +33,7 @@ from newt.models.foreign_code import refuse_foreign_code
 from newt.models.kbit import describe, is_quantized, prepare_for_adapter, settle
 from newt.models.quantize import check_experts
 from newt.models.quiet import quiet
-from newt.support.errors import NewtError
+from newt.support.errors import NewtError, one_line
 
 LOADER_ERRORS = (
     OSError, ValueError, KeyError, ImportError, TypeError, RuntimeError, NotImplementedError, AttributeError, EOFError,
@@ -56,8 +60,13 @@ class Loaded:
     total: int = 0
 
 
-def load_model(plan: LoadPlan, tokenizer: Any) -> Loaded:
+def load_model(plan: LoadPlan, tokenizer: Any, first: FirstBatches | None = None) -> Loaded:
     """Execute a load plan for training.
+
+    Args:
+        plan: the load plan.
+        tokenizer: the tokenizer of the run.
+        first: training data, for an adapter that begins from them.
 
     Raises:
         NewtError: the checkpoint is incomplete or does not fit, or nothing would be trained.
@@ -68,6 +77,7 @@ def load_model(plan: LoadPlan, tokenizer: Any) -> Loaded:
     grown = resize_embeddings(model, len_of(tokenizer), cfg[Model], notes)
     fit_positions(model, max(cfg[Batch].sequence_len, cfg[Batch].eval_length), notes)
     align_special_ids(model, tokenizer, notes)
+    let_ends_learn(model, tokenizer)
     model.config.use_cache = False  # a cache is useless in training, and with one packed samples would see each other
     for prepare_base in plan.prepare_base:
         prepare_base(model, notes)
@@ -78,7 +88,10 @@ def load_model(plan: LoadPlan, tokenizer: Any) -> Loaded:
         set_seed(cfg[RunControl].seed)
         if is_quantized(model):
             prepare_for_adapter(model, cfg.value("gradient_checkpointing_kwargs"))
-        model = attach(model)
+        begin = plan.adapter_of_data.get()
+        if begin is not None and first is None:
+            raise NewtError("peft_init_lora_weights: the adapter begins from training data, and there are none here")
+        model = begin(model, first) if begin is not None and first is not None else attach(model)
     apply_swaps(model, [swap for swap in plan.swaps if swap.when == "after_adapter"])
     for prepare in plan.prepare:
         prepare(model)
@@ -86,6 +99,7 @@ def load_model(plan: LoadPlan, tokenizer: Any) -> Loaded:
     if shard is not None:
         model = shard(model)
     refuse_untrained_tokens(model, tokenizer, grown)
+    note_untrained_ends(model, tokenizer, cfg[Template].eot_tokens or (), notes)
     trainable, total = count_parameters(model)
     if not trainable:
         raise NewtError("Nothing would be trained: every parameter of the model is frozen")
@@ -129,6 +143,7 @@ def build_model(plan: LoadPlan, notes: list[str], source: str | None = None) -> 
     acknowledged = "quantize_moe_experts" in plan.cfg.given
     if said := check_experts(config, loader, kwargs.get("quantization_config"), acknowledged=acknowledged):
         notes.append(said)
+    stored = getattr(config, "quantization_config", None)
     try:
         with quiet():
             built, info = loader.from_pretrained(source, config=config, **kwargs)
@@ -137,11 +152,15 @@ def build_model(plan: LoadPlan, notes: list[str], source: str | None = None) -> 
         raise NewtError(f"base_model: cannot load {source}: {what}. Take the checkpoint as safetensors") from error
     except LOADER_ERRORS as error:
         refuse_foreign_code(error, "base_model", source)
+        refuse_broken_conv(error, "base_model", source)
         raise NewtError(f"base_model: cannot load {source}: {one_line(error)}") from error
     _check_loading(source, info, notes)
     if is_quantized(built):
         settle(built)
         notes.append(describe(built))
+    elif stored:
+        revision = kwargs.get("revision")
+        notes.append(settle_dequantized(built, source, stored, kwargs["dtype"], revision))
     return built
 
 
@@ -257,8 +276,3 @@ def apply_swaps(model: nn.Module, swaps: list[Swap]) -> None:
 def _is_class(module: nn.Module, path: str) -> bool:
     kind = type(module)
     return f"{kind.__module__}.{kind.__qualname__}" == path
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an exception without line breaks, at most 400 characters."""
-    return " ".join(str(error).split())[:400] or type(error).__name__

@@ -2,14 +2,15 @@
 
 PiSSA (https://arxiv.org/abs/2404.02948) begins with a part of the base weight, ``s B0 A0``, and takes it out of the
 base. Who loads the adapter does the same again; but with a fast decomposition that part is random, and another one each
-time. The adapter is therefore written as the difference from its beginning, ``s (B A - B0 A0)``, which is a plain
-adapter of twice the rank: ``B = [B, -B0]``, ``A = [A; A0]``.
+time. That of CorDA and LoRA-GA is computed from training data. The adapter is therefore written as the difference from
+its beginning, ``s (B A - B0 A0)``, which is a plain adapter of twice the rank: ``B = [B, -B0]``, ``A = [A; A0]``.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from newt.support.errors import NewtError
 from newt.support.files import write_atomically
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -37,8 +39,57 @@ def remember_beginning(model: Any) -> None:
     setattr(model, _PLACE, first)
 
 
+def lora_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """(full name, layer) of every linear layer with an adapter."""
+    for name, module in model.named_modules():
+        if "default" in getattr(module, "lora_A", ()) and not hasattr(module, "parameter_name"):
+            yield name, module
+
+
+def take_out(layer: Any) -> None:
+    """Subtract what an adapted layer's matrices add from its base weight; in float32, the same bits each time."""
+    weight = layer.get_base_layer().weight
+    change = layer.lora_B["default"].weight.data.float() @ layer.lora_A["default"].weight.data.float()
+    change = layer.scaling["default"] * (change.T if layer.fan_in_fan_out else change)
+    weight.data = (weight.data.float() - change).to(weight.dtype)
+
+
+def read_beginning(model: Any, folder: Path) -> dict[str, Tensor]:
+    """The first matrices of the adapter that ``make_portable`` wrote into a folder: name -> matrix.
+
+    Args:
+        model: the model with a new adapter of the same ranks.
+        folder: holds the adapter's weights.
+
+    Raises:
+        NewtError: another adapter lies there.
+    """
+    weights = load_file(folder / WEIGHTS)
+    first = {}
+    for name, layer in lora_layers(model):
+        for side, linear in (("A", layer.lora_A["default"]), ("B", layer.lora_B["default"])):
+            key = f"{name}.lora_{side}.weight"
+            axis, rank = (0 if side == "A" else 1), layer.r["default"]
+            if key not in weights or weights[key].shape[axis] != 2 * rank:
+                raise NewtError(f"{folder / WEIGHTS} does not hold the beginning of {name}: it is of another run")
+            half = weights[key].narrow(axis, rank, rank)
+            first[key] = (half if side == "A" else -half).to(linear.weight)
+    return first
+
+
+def without_beginning(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a model trains, out of weights that ``make_portable`` wrote; all of them for other models."""
+    first: dict[str, Tensor] = getattr(model, _PLACE, None) or {}
+    own = dict(weights)
+    for key, begin in first.items():
+        if key in own:
+            axis = 0 if ".lora_A." in key else 1
+            own[key] = own[key].narrow(axis, 0, begin.shape[axis]).contiguous()
+    return own
+
+
 def make_portable(model: Any, folder: Path) -> None:
-    """Rewrite the adapter in a folder as the difference from its beginning, if that is random.
+    """Rewrite the adapter in a folder as the difference from its beginning, if one was remembered.
 
     Args:
         model: the model that was saved there.

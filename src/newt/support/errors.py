@@ -25,3 +25,8 @@ class UnsupportedError(NewtError):
     """Something that users of the field know, and Newt does not do yet."""
 
     exit_code = 3
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, for a line of our own: without line breaks, at most 400 characters."""
+    return " ".join(str(error).split())[:400] or type(error).__name__

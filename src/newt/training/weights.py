@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from newt.models.portable import without_beginning
 from newt.support.errors import CheckpointError
 
 
@@ -27,7 +28,7 @@ def _load_adapter(model: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     name = model.active_adapter
-    state = load_file(folder / "adapter_model.safetensors")
+    state = without_beginning(model, load_file(folder / "adapter_model.safetensors"))
     expected = set(get_peft_model_state_dict(model, adapter_name=name))
     _compare(folder, expected, set(state))
     set_peft_model_state_dict(model, state, adapter_name=name)
