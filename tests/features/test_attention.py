@@ -71,7 +71,7 @@ def test_refusals_that_depend_on_the_model(model, name, text):
 def test_16_bits():
     facts = Facts(known=True, gpus=1, capability=(9, 0), packages={"flash-attn": "2.8"})
     (found,) = messages(facts, attn_implementation="flash_attention_2", float32=True, bf16=False)
-    assert "computes in bfloat16 and float16 only. Set bf16: true, or use sdpa." in found
+    assert "computes in bfloat16 and float16 only. Set bf16: true (or fp16: true), or use sdpa." in found
 
 
 def test_the_hybrid_of_gemma_4_is_flash_attention_with_other_large_heads():

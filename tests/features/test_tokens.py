@@ -52,6 +52,35 @@ def said(facts=Facts(), **keys):  # noqa: B008
             ["fix_untrained_tokens: token 7 would not be trained."],
         ),
         ({"fix_untrained_tokens": 7}, []),
+        ({"fix_untrained_tokens": []}, ["fix_untrained_tokens: names no token."]),
+        ({"special_tokens": {"pad_token": ""}}, ["special_tokens.pad_token: a token needs a text."]),
+        (
+            {"special_tokens": {"additional_special_tokens": ["<a>", ""]}},
+            ["special_tokens.additional_special_tokens: a token needs a text."],
+        ),
+        ({"tokens": [""]}, ["tokens: a token needs a text."]),
+        ({"tokenizer_use_fast": False}, ["tokenizer_use_fast: false has no effect: transformers has one tokenizer"]),
+        (
+            {
+                "chat_template": "chatml",
+                "datasets": [
+                    {"path": "a", "type": "chat_template"},
+                    {"path": "b", "type": "chat_template", "chat_template": "llama3"},
+                ],
+            },
+            ["datasets.1.chat_template: is another template than that of datasets.0, with which the tokenizer is"],
+        ),
+        (
+            {
+                "chat_template": "chatml",
+                "datasets": [
+                    {"path": "a", "type": "chat_template"},
+                    {"path": "b", "type": "chat_template", "chat_template": "chatml"},
+                    {"path": "c", "type": "alpaca"},
+                ],
+            },
+            [],
+        ),
     ],
 )
 def test_rules(keys, expected):

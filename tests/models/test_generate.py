@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests.helpers import make_config, make_run
 from tests.models.tiny import LORA, load, logits, stir
+from tiny_models import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from newt.models.adapters import in_float32
@@ -38,6 +39,18 @@ def test_greedy_equals_transformers(model, penalty):
     got = list(generate_ids(model, PROMPT, max_new_tokens=30, repetition_penalty=penalty))
     assert got == reference(model, max_new_tokens=30, repetition_penalty=penalty)
     assert len(set(got)) > 3
+
+
+@pytest.mark.parametrize("kind", ["mamba", "recurrent_gemma"])
+def test_a_model_without_a_usual_cache_answers_as_it_would_without_one(kind):
+    model = tiny_model(kind)
+    row = list(PROMPT[:2])
+    for _ in range(6):
+        with torch.no_grad():
+            row.append(int(model(input_ids=torch.tensor([row]), use_cache=False).logits[0, -1].argmax()))
+    found = list(generate_ids(model, PROMPT[:2], max_new_tokens=6, temperature=0.0))
+    assert found == row[2 : 2 + len(found)]
+    assert len(found) > 1
 
 
 def test_a_stop_token_ends_the_answer(model):
@@ -84,7 +97,7 @@ def test_pieces_join_to_the_whole_text_without_broken_characters(tokenizer):
             self.generation_config = type("Config", (), {"eos_token_id": 2})
             self.said = 0
 
-        def forward(self, input_ids, attention_mask, past_key_values, use_cache):
+        def forward(self, input_ids, attention_mask, use_cache, past_key_values=None):
             assert attention_mask.shape[1] == 1 + self.said
             scores = torch.zeros(1, input_ids.shape[1], 608)
             scores[0, -1, (*ids, 2)[self.said]] = 1

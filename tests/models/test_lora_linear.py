@@ -23,6 +23,18 @@ class Two(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
+class Scaled(nn.Module):
+    """Multiplies what a model gives, as a new tensor or in place (as Gemma 3n does)."""
+
+    def __init__(self, inner, in_place):
+        super().__init__()
+        self.inner, self.in_place = inner, in_place
+
+    def forward(self, x):
+        out = self.inner(x)
+        return out.mul_(0.5) if self.in_place else out * 0.5
+
+
 def adapted(dtype=torch.float32, **options):
     torch.manual_seed(3)
     options = {"r": 4, "lora_alpha": 6, "target_modules": ["first", "second"], "init_lora_weights": False, **options}
@@ -52,6 +64,14 @@ def test_values_and_all_gradients_are_those_of_the_layers(options):
     assert len(after) == 2 + 4
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_may_change_what_the_layer_gives_it_in_place():
+    model = adapted()
+    assert fuse_lora(model) == 2
+    plain, in_place = step(Scaled(model, in_place=False), X), step(Scaled(model, in_place=True), X)
+    for one, other in zip(plain, in_place, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_under_autocast_it_is_no_further_from_the_truth_than_the_layers():

@@ -167,3 +167,116 @@ def test_families_whose_tokenizers_lack_padding(kind, expected):
     _pad_fallback(found, notes)
     assert found.pad_token == expected
     assert bool(notes) == (kind == "Qwen2Tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("keys", "lost"),
+    [
+        ({"special_tokens": {"pad_token": "<e>", "eos_token": "<e>"}}, "<e>"),
+        ({"special_tokens": {"pad_token": "<e>"}, "tokens": ["<e>"]}, "<e>"),
+        ({"special_tokens": {"pad_token": "<e>", "additional_special_tokens": ["<e>"]}}, "<e>"),
+        ({"special_tokens": {"pad_token": "<e>", "bos_token": "<b>"}}, "<b>"),
+        ({"special_tokens": {"pad_token": "<e>"}}, None),
+    ],
+)
+def test_only_a_token_that_is_nothing_but_padding_may_stay_untrained(model_dir, keys, lost):
+    found = tokenizer(model_dir, **keys)
+    assert found.newt_untrained == ([lost] if lost else [])
+    if lost:
+        with pytest.raises(NewtError, match=f"'{lost}' is new to this tokenizer"):
+            load(model_dir, **LORA, **keys)
+
+
+def test_a_new_end_token_that_also_pads_is_trained(bare):
+    """Without a padding token the end token pads, and is to be learned all the same."""
+    new = {"special_tokens": {"eos_token": "<|eot_id|>"}}
+    assert tokenizer(bare, **new).pad_token == "<|eot_id|>"
+    with pytest.raises(NewtError, match=r"'<\|eot_id\|>' is new .* would stay untrained"):
+        load(bare, **LORA, **new)
+
+
+def test_an_end_token_that_pads_gets_a_gradient_where_it_is_read(model_dir, tmp_path):
+    """torch keeps the gradient of the padding row at zero, and many models pad with their end token."""
+    folder = shutil.copytree(model_dir, tmp_path / "copy")
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token_id": 2, "tie_word_embeddings": False}))
+    keys = {"reinit_weights": True, "special_tokens": {"pad_token": "<|im_end|>"}}
+    model = load(folder, **keys).model
+    ids = torch.tensor([[5, 2, 300, 41]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert model.get_input_embeddings().weight.grad[2].abs().sum() > 0
+    assert load(model_dir).model.get_input_embeddings().padding_idx == 0  # padding alone
+
+
+def test_a_new_token_needs_a_row_that_is_not_frozen(model_dir):
+    new = {"special_tokens": {"eos_token": "<e>"}}
+    with pytest.raises(NewtError, match=r"'<e>' is new .* Add the rows \[600\] to unfrozen_parameters"):
+        load(model_dir, **new, unfrozen_parameters=["model.embed_tokens.weight[:100]"])
+    with pytest.raises(NewtError, match=r"'<e>' is new"):
+        load(model_dir, **new, unfrozen_parameters=["model.norm"])
+    load(model_dir, **new, unfrozen_parameters=["model.embed_tokens.weight[600]"])
+    load(model_dir, **new, unfrozen_parameters=["model.embed_tokens"])
+
+
+@pytest.fixture
+def flat(model_dir, tmp_path):
+    """A model whose rows of <|im_start|> and <|im_end|> were never trained."""
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(model_dir, tmp_path / "flat")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][1:3] = 0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_a_reserved_token_with_a_meaning_needs_a_trained_row(flat, model_dir):
+    keys = {"added_tokens_overrides": {1: "<tool>"}}
+    with pytest.raises(NewtError, match=r"added_tokens_overrides: nobody .* token 1 yet.*token_indices: \[1\]"):
+        load(flat, **LORA, **keys)
+    load(flat, **LORA, **keys, peft_trainable_token_indices=[1])
+    load(flat, **LORA, **keys, lora_modules_to_save=["embed_tokens", "lm_head"])
+    load(flat, **keys)  # everything is trained
+    load(model_dir, **LORA, **keys)  # its row is trained already
+
+
+def test_an_end_token_that_nobody_has_trained_is_noted(flat, model_dir):
+    def noted(folder, **keys):
+        return [note for note in load(folder, **keys).notes if "was never trained" in note]
+
+    assert noted(flat, **LORA) == [
+        "the embedding of '<|im_end|>', which ends an answer, was never trained and stays so. Set "
+        "lora_modules_to_save: [embed_tokens, lm_head], or train these rows alone with peft_trainable_token_indices: "
+        "[2], and set fix_untrained_tokens: [2]"
+    ]
+    assert len(noted(flat, **LORA, eot_tokens=["<|im_start|>"], peft_trainable_token_indices=[2])) == 1
+    assert noted(flat, **LORA, fix_untrained_tokens=2, peft_trainable_token_indices=[2]) == []
+    assert noted(flat) == noted(model_dir, **LORA) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("llama3_1", {}), ("llama2", {}), ("llama2", {"added_tokens_overrides": {0: "<mine>"}}),
+     ("llama2", {"tokenizer_legacy": False})],
+)  # fmt: skip
+def test_a_saved_tokenizer_is_the_one_that_was_trained_with(model_dir, real_tokenizer, tmp_path, name, more):
+    from newt.models.tokenizer import save_tokenizer
+
+    special = {"bos_token": "<|b|>", "eos_token": "<|e|>", "additional_special_tokens": ["<extra>"]}
+    cfg = make_config(
+        base_model=str(model_dir),
+        tokenizer_config=str(real_tokenizer(name)),
+        special_tokens=special,
+        tokens=["<plain>"],
+        **more,
+    )
+    found = load_tokenizer(cfg, "{{ messages }}")
+    save_tokenizer(found, tmp_path, cfg)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("two  words\n\ttab", "<extra>x<plain> y<|e|>", "</s><s> \u00e9 \u6f22", "<|im_start|>user\nHi"):
+        for add in (True, False):  # text after a special token differs by Llama 2's ``legacy``
+            ids = found(text, add_special_tokens=add)["input_ids"]
+            assert again(text, add_special_tokens=add)["input_ids"] == ids
+            assert again.decode(ids, skip_special_tokens=add) == found.decode(ids, skip_special_tokens=add)
+    same = ("bos_token", "eos_token", "pad_token", "unk_token", "padding_side", "chat_template", "all_special_tokens")
+    assert [getattr(again, key) for key in same] == [getattr(found, key) for key in same]

@@ -40,3 +40,10 @@ def test_it_is_kept_as_text_and_json(model_dir, tmp_path):
     kept = json.loads((tmp_path / "out" / JSON).read_text())
     assert kept[0]["module"] == "q_proj"
     assert len(kept[0]["names"]) == 2
+
+
+def test_frozen_rows_do_not_count_as_trained(model_dir):
+    found = load(model_dir, unfrozen_parameters=["model.embed_tokens.weight[17:20]", "model.norm"])
+    rows = {row.module: row for row in trained_rows(found.model)}
+    assert (rows["embed_tokens"].trained, rows["embed_tokens"].total) == (3 * 64, 608 * 64)
+    assert found.trainable == 3 * 64 + 64

@@ -3,6 +3,7 @@
 import json
 import math
 import types
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -75,7 +76,6 @@ def test_perplexity_against_its_formula(model_dir, window, monkeypatch):
 
 
 def test_scores_of_texts():
-    pytest.importorskip("sacrebleu")
     same_texts = compare(("sacrebleu", "chrf", "ter"), ["the cat sat on the mat"], ["the cat sat on the mat"])
     assert {name: round(value, 6) for name, value in same_texts.items()} == {"sacrebleu": 100, "chrf": 100, "ter": 0}
     # One of four words is another: 1 edit of 4 words.
@@ -83,6 +83,31 @@ def test_scores_of_texts():
     # Precisions 4/5, 3/4, 2/3 and 1/2 of one to four words, no brevity penalty.
     bleu = 100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
     assert compare(("sacrebleu",), ["a b c d x"], ["a b c d e"])["sacrebleu"] == pytest.approx(bleu)
+
+
+def character_f(answer, reference, order=6, beta=2):
+    """chrF of Popović (2015): F of the mean precision and recall of character n-grams, without white space."""
+    precisions, recalls = [], []
+    for n in range(1, order + 1):
+        grams = [Counter(text[i : i + n] for i in range(len(text) - n + 1)) for text in (answer, reference)]
+        same = (grams[0] & grams[1]).total()
+        if grams[0] and grams[1]:
+            precisions.append(same / grams[0].total())
+            recalls.append(same / grams[1].total())
+    p, r = sum(precisions) / len(precisions), sum(recalls) / len(recalls)
+    return 100 * (1 + beta**2) * p * r / (beta**2 * p + r)
+
+
+def test_characters_against_the_paper():
+    answer, reference = "the cat sits on a mat", "a cat sat on the mat"
+    expected = character_f(answer.replace(" ", ""), reference.replace(" ", ""))
+    assert compare(("chrf",), [answer], [reference])["chrf"] == pytest.approx(expected)
+
+
+def test_a_short_answer_is_punished():
+    """Brevity: exp(1 - 6/5) times the precisions, all of them 1."""
+    expected = 100 * math.exp(1 - 6 / 5)
+    assert compare(("sacrebleu",), ["a b c d e"], ["a b c d e f"])["sacrebleu"] == pytest.approx(expected)
 
 
 def test_no_texts_to_compare():
@@ -121,6 +146,30 @@ def test_questions_are_scored_by_subject(tmp_path):
         "bench_accuracy_y": 1.0,
         "bench_average_accuracy": 0.75,
     }
+
+
+def test_subjects_become_names_that_every_tracker_takes(tmp_path):
+    file = tmp_path / "questions.jsonl"
+    file.write_text('{"input": "1", "output": "A", "subject": "high school: C++ (1)"}\n{"input": "1", "output": "A"}\n')
+    assert [row["subject"] for row in read_questions(str(file), "eval")] == ["high_school_C_1_", "all"]
+
+
+def test_questions_need_no_evaluation_rows(model_dir, out):
+    """Then there is no loss, and a run computes the same as one that asks nothing."""
+    asked = []
+
+    def evaluate(trainer):
+        asked.append(trainer.state.global_step)
+        return {"bench_average_accuracy": 0.5}
+
+    options = {"data": Data(Rows(8)), "packed": False, "max_steps": 2}
+    plain = run(model_dir, out / "plain", **options)[1]
+    more = {"evaluations": [evaluate], "eval_steps": 1, "metric_for_best_model": "bench_average_accuracy"}
+    outcome, trainer = run(model_dir, out, **options, **more)
+    assert asked == [0, 1, 2]
+    assert outcome.metrics.keys() == {"eval_bench_average_accuracy", "eval_runtime"}
+    assert outcome.before["eval_bench_average_accuracy"] == 0.5
+    assert same(trained(plain), trained(trainer))
 
 
 @pytest.mark.parametrize(

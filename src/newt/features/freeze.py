@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature, LoadPlan
+from newt.extend import Feature, LoadPlan, TrainPlan
 
 RANGE = re.compile(r"\[(?:(?P<row>\d+)|(?P<start>\d*):(?P<stop>\d*))\]$")
+NEGATIVE = re.compile(r"\[(-\d+|-\d+:-?\d*|\d*:-\d+)\]$")
+SHARDING = ("fsdp", "fsdp_config", "deepspeed", "tensor_parallel_size")
+"""Keys with which a process holds only a part of a parameter."""
 
 
 class FreezeSettings(Section):
@@ -50,17 +53,32 @@ class Freeze(Feature):
                 "would freeze the adapter.",
                 "Remove it: whole modules are named in lora_modules_to_save.",
             )
-        if any(RANGE.search(pattern) for pattern in patterns) and self.cfg.value("weight_decay"):
-            yield self.problem(
-                ("unfrozen_parameters", "weight_decay"),
-                "weight decay also shrinks the rows that are not named.",
-                "Set weight_decay: 0.",
-                kind="warning",
-            )
+        if self._has_rows:
+            yield from self._check_rows()
+
+    @property
+    def _has_rows(self) -> bool:
+        return any(RANGE.search(pattern) for pattern in self.cfg[FreezeSettings].unfrozen_parameters or ())
+
+    def _check_rows(self) -> Iterable[Problem]:
+        """Rows are put back after each step, where a parameter is whole and the optimizer keeps no other copy of it."""
+        for key in SHARDING:
+            if (self.cfg.value(key) or 1) != 1:
+                message = f"rows of a parameter cannot be chosen with {key}, which cuts parameters into pieces."
+                yield self.problem(("unfrozen_parameters", key), message, "Remove the ranges, or that key.")
+        optimizer = str(self.cfg.value("optimizer"))
+        if optimizer.startswith("schedule_free") and self.cfg.value("weight_decay"):
+            message = f"{optimizer} with weight_decay also shrinks the rows that are not named."
+            yield self.problem(("unfrozen_parameters", "weight_decay"), message, "Set weight_decay: 0.")
 
     def plan_load(self, plan: LoadPlan) -> None:
         """Freeze once the model is complete."""
         plan.prepare.append(self.freeze)
+
+    def plan_train(self, plan: TrainPlan) -> None:
+        """Rows that are not named stay as they are, whatever the optimizer does."""
+        if self._has_rows:
+            plan.callbacks.append(_frozen_rows)
 
     def freeze(self, model: Any) -> None:
         """Freeze the model's parameters in place."""
@@ -72,6 +90,12 @@ class Freeze(Feature):
             train_only(model, [split(pattern) for pattern in settings.unfrozen_parameters])
         if settings.freeze_mm_modules:
             note(f"freeze_mm_modules: {freeze_media(model):,} parameters that read images or sound are frozen")
+
+
+def _frozen_rows() -> Any:
+    from newt.training.callbacks.frozen_rows import FrozenRows
+
+    return FrozenRows()
 
 
 def split(pattern: str) -> tuple[str, tuple[int, int | None] | None]:
@@ -87,6 +111,8 @@ def split(pattern: str) -> tuple[str, tuple[int, int | None] | None]:
 
 def what_is_wrong(pattern: str) -> str:
     """Why an expression cannot be used, or nothing."""
+    if NEGATIVE.search(pattern):
+        return f"rows are counted from 0, not from the end as in {pattern!r}."
     expression, rows = split(pattern)
     try:
         re.compile(expression)

@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 
 from newt.config.core import RunControl
 from newt.config.section import Config, Problem, Section
-from newt.extend import Feature, TrainPlan
+from newt.extend import Feature, LoadPlan, TrainPlan
 
 
 class LisaSettings(Section):
@@ -49,6 +49,25 @@ class Lisa(Feature):
         layers = (self.facts.model or {}).get("num_hidden_layers")
         if isinstance(layers, int) and settings.lisa_n_layers and settings.lisa_n_layers > layers:
             yield self.problem("lisa_n_layers", f"the model has only {layers} layers.", "Make it smaller.")
+
+    def plan_load(self, plan: LoadPlan) -> None:
+        """Look for the layers as soon as there is a model."""
+        plan.prepare_base.append(self.find)
+
+    def find(self, model: Any, notes: list[str]) -> None:
+        """Say how many layers are trained at a time.
+
+        Raises:
+            NewtError: the model has no such list of layers, or fewer.
+        """
+        from newt.training.callbacks.lisa import find_layers
+
+        settings = self.cfg[LisaSettings]
+        layers = len(find_layers(model, settings.lisa_layers_attribute, settings.lisa_n_layers or 1))
+        notes.append(
+            f"LISA: {settings.lisa_n_layers} of {layers} layers are trained at a time, others every "
+            f"{settings.lisa_step_interval} steps; what is outside of the layers always is"
+        )
 
     def plan_train(self, plan: TrainPlan) -> None:
         """Add the callback that draws."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import NonNegativeInt
 
-from newt.config.core import Data, Template
+from newt.config.core import Data, Model, Template
 from newt.config.section import Config, Problem, Section
 from newt.extend import DataPlan, Feature, LoadPlan
 from newt.models.tokenizer import uses_mistral_common
@@ -62,6 +62,7 @@ class Tokens(Feature):
     def check(self) -> Iterable[Problem]:
         """A tokenizer of mistral-common cannot be changed; a token has one text; a fixed row is trained."""
         yield from self._check_mistral()
+        yield from self._check_empty()
         yield from self._check_template()
         overrides = self.cfg[TokenSettings].added_tokens_overrides or {}
         texts = list(overrides.values())
@@ -85,6 +86,35 @@ class Tokens(Feature):
                 near = get_close_matches(name, template_names(), 1)
                 valid = f"Valid: tokenizer_default, jinja, {', '.join(template_names())}."
                 yield self.problem(key, f"unknown template {name!r}.", f"Did you mean {near[0]}?" if near else valid)
+        yield from self._check_one_template()
+
+    def _check_one_template(self) -> Iterable[Problem]:
+        """Rows may have several templates, the saved tokenizer has one."""
+        own = self.cfg[Template]
+        used: dict[str, str] = {}
+        for number, entry in enumerate(self.cfg[Data].datasets or ()):
+            if hasattr(entry, "chat_template"):
+                text = getattr(entry, "chat_template_jinja", None) or entry.chat_template
+                text = text or own.chat_template_jinja or own.chat_template or "tokenizer_default"
+                used.setdefault(text, f"datasets.{number}")
+        if len(used) > 1:
+            first, other, *_ = used.values()
+            message = f"is another template than that of {first}, with which the tokenizer is saved."
+            yield self.problem(f"{other}.chat_template", message, "Use one for all.", kind="warning")
+
+    def _check_empty(self) -> Iterable[Problem]:
+        """A token without text, or a list without ids, does nothing."""
+        model = self.cfg[Model]
+        given: dict[str, Any] = model.special_tokens.model_dump() if model.special_tokens else {}
+        texts = {f"special_tokens.{name}": value for name, value in given.items()} | {"tokens": model.tokens}
+        for key, value in texts.items():
+            if "" in ((value,) if isinstance(value, str) else value or ()):
+                yield self.problem(key, "a token needs a text.", "Remove it, or write the token.")
+        if self.cfg[TokenSettings].fix_untrained_tokens == ():
+            yield self.problem("fix_untrained_tokens", "names no token.", "Remove it, or list ids.")
+        if not model.tokenizer_use_fast and not uses_mistral_common(self.cfg):
+            message = "false has no effect: transformers has one tokenizer for each model."
+            yield self.problem("tokenizer_use_fast", message, "Remove it.", kind="warning")
 
     def _check_mistral(self) -> Iterable[Problem]:
         key = "tokenizer_use_mistral_common"

@@ -101,7 +101,7 @@ def _on_gpu(name: str, found: Needs, facts: Facts, *, half: bool) -> tuple[str, 
         message = f"{name} computes heads of at most {found.head_dim} numbers, and this model has {heads}."
         return message, "Use sdpa or flex_attention."
     if found.half and not half:
-        return f"{name} computes in bfloat16 and float16 only.", "Set bf16: true, or use sdpa."
+        return f"{name} computes in bfloat16 and float16 only.", "Set bf16: true (or fp16: true), or use sdpa."
     return None
 
 

@@ -23,7 +23,8 @@ Rows = tuple[int, "int | None"]
 def train_only(model: nn.Module, chosen: Sequence[tuple[str, Rows | None]]) -> None:
     """Freeze everything but the chosen parameters.
 
-    Rows that are not chosen get no gradient; weight decay would still shrink them.
+    Rows that are not chosen get no gradient. Weight decay would still shrink them, and some optimizers mix rows, so
+    each such parameter knows its rows (``frozen_rows``), and they are put back after each step.
 
     Args:
         model: changed in place.
@@ -51,6 +52,22 @@ def train_only(model: nn.Module, chosen: Sequence[tuple[str, Rows | None]]) -> N
         mask = rows.get(id(parameter))
         if mask is not None:
             parameter.register_hook(_keep(mask))
+            parameter.newt_frozen_rows = ~mask
+
+
+def frozen_rows(parameter: Any) -> Tensor | None:
+    """True for each row of a trained parameter that must not change; None if all may."""
+    found: Tensor | None = getattr(parameter, "newt_frozen_rows", None)
+    return found
+
+
+def trained_size(parameter: Any) -> int:
+    """Number of values of a parameter that are trained."""
+    if not parameter.requires_grad:
+        return 0
+    rows = frozen_rows(parameter)
+    held = 0 if rows is None else int(rows.sum()) * (parameter.numel() // len(rows))
+    return int(parameter.numel()) - held
 
 
 def freeze_media(model: nn.Module) -> int:
@@ -76,7 +93,8 @@ def _mask(name: str, parameter: Tensor, limits: Rows | None) -> Tensor | None:
     size = parameter.shape[0]
     start, stop = limits[0], size if limits[1] is None else limits[1]
     if stop > size or start >= size:
-        raise NewtError(f"unfrozen_parameters: rows {start} to {stop} of {name}, which has {size} rows")
+        last = max(start, stop - 1)
+        raise NewtError(f"unfrozen_parameters: there is no row {last} in {name}, which has {size} rows, from 0 on")
     mask = torch.zeros(size, dtype=torch.bool)
     mask[start:stop] = True
     return mask

@@ -102,17 +102,21 @@ def generate_ids(
     chooser = _Chooser(prompt_ids, torch.Generator(device).manual_seed(seed), **sampling)
     stops = stop_ids(model)
     current = torch.tensor([list(prompt_ids)], device=device)
-    cache = None
+    cached: dict[str, Any] = {"use_cache": True, "past_key_values": None}
     for length in range(len(prompt_ids), len(prompt_ids) + max_new_tokens):
         with torch.no_grad(), mixed_precision(model):
             mask = torch.ones(1, length, dtype=torch.long, device=device)
-            output = model(input_ids=current, attention_mask=mask, past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
+            output = model(input_ids=current, attention_mask=mask, **cached)
+        cache = getattr(output, "past_key_values", None)
         token = chooser(output.logits[0, -1])
         if token in stops:
             return
         yield token
-        current = torch.tensor([[token]], device=device)
+        new = torch.tensor([[token]], device=device)
+        if cache is None:  # recurrent models keep their state elsewhere: the whole row is computed again
+            cached, current = {"use_cache": False}, torch.cat([current, new], 1)
+        else:
+            cached, current = {"use_cache": True, "past_key_values": cache}, new
 
 
 def mixed_precision(model: Any) -> AbstractContextManager[Any]:

@@ -59,7 +59,7 @@ class FusedLinear(Linear):  # type: ignore[misc]
         fused: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
             x, None if dropped is x else dropped, base.weight, bias, a, b
         )
-        return fused
+        return fused.view(*x.shape[:-1], -1)  # out here: some models change what a layer gives them in place
 
     def _is_frozen_in(self, dtype: torch.dtype) -> bool:
         weight, bias = self.base_layer.weight, self.base_layer.bias
@@ -69,6 +69,7 @@ class FusedLinear(Linear):  # type: ignore[misc]
 class _LoraLinear(torch.autograd.Function):
     """y = x W^T + bias + (x A^T) B^T, where B has its scale and ``dropped``, if any, stands for x beside A.
 
+    y is (tokens, out), whatever the shape of x.
     With g = dy B: d x = dy W + g A, d A = g^T x, d B = dy^T (x A^T).
     """
 
@@ -81,13 +82,13 @@ class _LoraLinear(torch.autograd.Function):
         result = linear(x.reshape(-1, x.shape[-1]), weight, bias).addmm_(low, b.t())
         ctx.save_for_backward(source, low, weight, a, b)
         ctx.shares_input = dropped is None
-        return result.view(*x.shape[:-1], -1)
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         source, low, weight, a, b = ctx.saved_tensors
-        slope = outputs[0].reshape(-1, len(weight))
+        slope = outputs[0]
         narrow = slope @ b
         for_x = slope @ weight if ctx.needs_input_grad[0] else None
         for_dropped = None

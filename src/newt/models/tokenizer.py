@@ -13,7 +13,7 @@ from newt.config.section import Config
 from newt.models.added_tokens import rename_tokens
 from newt.models.facts import require_model, tokenizer_source
 from newt.models.foreign_code import refuse_foreign_code
-from newt.support.errors import NewtError
+from newt.support.errors import NewtError, one_line
 
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -23,8 +23,9 @@ def load_tokenizer(cfg: Config, chat_template: str | None = None) -> Any:
 
     The order is: renamed tokens, fixes for families, special_tokens, tokens, additional special tokens, and the padding
     fallback last, so that a padding token that the config names is never replaced. What was decided for the user stands
-    in ``tokenizer.newt_notes``, the tokens whose embeddings nobody has trained yet in ``tokenizer.newt_untrained``, and
-    the size of its own vocabulary, without added tokens, in ``tokenizer.newt_own``.
+    in ``tokenizer.newt_notes``, the tokens whose embeddings nobody has trained yet in ``tokenizer.newt_untrained``, the
+    ids of reserved tokens that got a meaning in ``tokenizer.newt_renamed``, and the size of its own vocabulary, without
+    added tokens, in ``tokenizer.newt_own``.
 
     Args:
         cfg: the config.
@@ -41,7 +42,7 @@ def load_tokenizer(cfg: Config, chat_template: str | None = None) -> Any:
     notes: list[str] = []
     texts = cfg.value("added_tokens_overrides")
     if texts:
-        tokenizer = rename_tokens(tokenizer, texts, notes)
+        tokenizer = _keep_legacy(rename_tokens(tokenizer, texts, notes))
     before = set(tokenizer.get_vocab())
     own = tokenizer.vocab_size
     special = model.special_tokens
@@ -58,8 +59,16 @@ def load_tokenizer(cfg: Config, chat_template: str | None = None) -> Any:
         tokenizer.chat_template = chat_template
     tokenizer.newt_notes = notes
     tokenizer.newt_own = own
-    tokenizer.newt_untrained = sorted(added - {tokenizer.pad_token})  # padding is never trained
+    tokenizer.newt_renamed = sorted(texts or ())
+    tokenizer.newt_untrained = sorted(added - _only_padding(tokenizer, model))
     return tokenizer
+
+
+def _only_padding(tokenizer: Any, model: Model) -> set[str]:
+    """The padding token, which is never trained, unless it is something else as well, such as the end of a text."""
+    extra = (model.special_tokens.additional_special_tokens if model.special_tokens else None) or ()
+    others = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, *(model.tokens or ()), *extra}
+    return {tokenizer.pad_token} - others
 
 
 def save_tokenizer(tokenizer: Any, folder: Path | str, cfg: Config) -> None:
@@ -84,7 +93,7 @@ def _load(cfg: Config, source: str) -> Any:
     revision = {"revision": model.revision_of_model} if model.revision_of_model and source == model.base_model else {}
     legacy = {} if model.tokenizer_legacy is None else {"legacy": model.tokenizer_legacy}
     try:
-        return kind.from_pretrained(
+        tokenizer = kind.from_pretrained(
             source, use_fast=model.tokenizer_use_fast, trust_remote_code=model.trust_remote_code, **revision, **legacy
         )
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
@@ -93,6 +102,15 @@ def _load(cfg: Config, source: str) -> Any:
         raise NewtError(
             f"{key}: cannot load a tokenizer from {source}: {' '.join(str(error).split())[:300]}"
         ) from error
+    return _keep_legacy(tokenizer)
+
+
+def _keep_legacy(tokenizer: Any) -> Any:
+    """transformers reads ``legacy`` of Llama's tokenizers and forgets to save it; without it text after a special token
+    gets other ids."""
+    if getattr(tokenizer, "legacy", None) is not None:
+        tokenizer.init_kwargs["legacy"] = tokenizer.legacy
+    return tokenizer
 
 
 def uses_mistral_common(cfg: Config) -> bool:
@@ -116,10 +134,10 @@ def _load_mistral(cfg: Config, source: str) -> Any:
         tokenizer = MistralCommonBackend.from_pretrained(source, padding_side="right", **named)
     except (OSError, ValueError, ImportError, AssertionError, MistralCommonException) as error:
         key = "tokenizer_config" if cfg[Model].tokenizer_config else "base_model"
-        said = " ".join(str(error).split())[:300]
-        raise NewtError(f"{key}: cannot load a tokenizer of mistral-common from {source}: {said}") from error
+        raise NewtError(f"{key}: cannot load a tokenizer of mistral-common from {source}: {one_line(error)}") from error
     tokenizer.newt_notes = []
     tokenizer.newt_untrained = []
+    tokenizer.newt_renamed = []
     return tokenizer
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from newt.models.freezing import trained_size
 from newt.models.kbit import format_of, size_of
 from newt.support.files import write_atomically
 
@@ -47,7 +48,7 @@ def trained_rows(model: nn.Module) -> list[TrainedRow]:
         kind = parts[-1] if parts else name
         row = rows.setdefault(kind, TrainedRow(kind))
         row.names.add(".".join(parts))
-        row.trained += parameter.numel() if parameter.requires_grad else 0
+        row.trained += trained_size(parameter)
         row.total += size_of(parameter)
         kinds[kind, parameter.requires_grad].add(format_of(parameter))
     for kind, row in rows.items():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from newt.models.freezing import frozen_rows
 from newt.support.errors import NewtError
 
 BLOCK = 8192
@@ -54,7 +55,11 @@ def trained_ids(end: Any) -> Collection[int] | None:
     """Token ids whose rows of an embedding or output layer are trained and saved; None for all of them."""
     if hasattr(end, "token_adapter"):
         return frozenset(number for rows in end.token_adapter.token_indices.values() for number in rows)
-    return None if any(parameter.requires_grad for parameter in end.parameters()) else frozenset()
+    trained = [parameter for parameter in end.parameters() if parameter.requires_grad]
+    masks = [mask for mask in map(frozen_rows, trained) if mask is not None]
+    if masks:  # of a weight, which is the only parameter of these modules that has rows
+        return frozenset((~masks[0]).nonzero().flatten().tolist())
+    return None if trained else frozenset()
 
 
 def refuse_unsaved_rows(model: Any, ids: Sequence[int]) -> None:

@@ -12,11 +12,11 @@ from transformers import TrainerCallback
 from newt.support.errors import NewtError
 
 
-def find_layers(model: nn.Module, attribute: str) -> nn.ModuleList:
+def find_layers(model: nn.Module, attribute: str, count: int) -> nn.ModuleList:
     """The list of layers at a dotted path.
 
     Raises:
-        NewtError: there is no such list.
+        NewtError: there is no such list, or one of fewer than ``count`` layers.
     """
     try:
         layers = attrgetter(attribute)(model)
@@ -27,6 +27,8 @@ def find_layers(model: nn.Module, attribute: str) -> nn.ModuleList:
         raise NewtError(
             f"lisa_layers_attribute: the model has no list of layers {attribute!r}. It has: {', '.join(found[:6])}"
         )
+    if count > len(layers):
+        raise NewtError(f"lisa_n_layers: the model has only {len(layers)} layers")
     return layers
 
 
@@ -60,9 +62,7 @@ class Lisa(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Find the layers, and what of them is trained at all."""
-        layers = find_layers(model, self.attribute)
-        if self.count > len(layers):
-            raise NewtError(f"lisa_n_layers: the model has only {len(layers)} layers")
+        layers = find_layers(model, self.attribute, self.count)
         self.block = None
         self.trained = {
             number: [parameter for parameter in layer.parameters() if parameter.requires_grad]
