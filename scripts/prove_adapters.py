@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,16 +16,28 @@ from peft import PeftModel
 from tiny_models import tiny_model
 from torch import Tensor
 
-from newt.losses.causal import causal_loss, takes_positions, trained_positions
-from newt.models.adapters import attach_lora
+from newt.config.load import load
+from newt.config.section import Config
+from newt.extend import Facts
+from newt.losses.causal import causal_loss, plain_causal_loss, takes_positions, trained_positions
+from newt.models.adapters import attach_lora, expert_targets, linear_names
+from newt.models.experts import is_expert
+from newt.models.kbit import prepare_for_adapter
+from newt.models.load import build_model
+from newt.models.merge import merge_lora
+from newt.models.quantize import held_by
+from newt.registry import sections
+from newt.run import EntryType, Run
 from newt.support.errors import NewtError
 
 YES = "yes"
 LEGACY = "merge_method: legacy"
 STEPS = 5
-RATE = 3e-3
+RATE, ALL_WEIGHTS_RATE = 3e-3, 1e-3
 EXACT = 1e-5
 """Largest difference of logits, as a share of the largest, that is rounding."""
+SHARE = 0.5
+"""Least share of the weights in 4 bits of a tiny model, whose embeddings are large."""
 
 
 class UnprovedError(Exception):
@@ -39,12 +53,12 @@ def adapter_proofs(kind: str, extra: Mapping[str, Any] | None = None) -> dict[st
     """
     inputs = dict(extra or {})
     return {
-        "full": _answer(lambda: _trains(_model(kind), inputs)),
+        "full": _answer(lambda: _trains(_model(kind), inputs, ALL_WEIGHTS_RATE)),
         "lora": _answer(lambda: _adapter(kind, inputs)),
-        "dora": _answer(lambda: _adapter(kind, inputs, use_dora=True)),
+        "dora": _answer(lambda: _dora(kind, inputs)),
         "qlora": _answer(lambda: _quantized(kind, inputs)),
         "merge": _answer(lambda: _merges(kind, inputs)),
-        "fused_loss": _answer(lambda: _loss_of_chosen_positions(kind)),
+        "fused_loss": _answer(lambda: _loss_without_logits(kind, inputs)),
     }
 
 
@@ -52,7 +66,7 @@ def _answer(proof: Callable[[], None]) -> str:
     try:
         proof()
     except Exception as error:  # noqa: BLE001  any error of any library is the answer to be written down
-        return " ".join((str(error) or type(error).__name__).split())[:160]
+        return " ".join((str(error) or type(error).__name__).split())[:240]
     return YES
 
 
@@ -70,46 +84,58 @@ def _batch(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
     return {"input_ids": ids, "labels": ids, **{key: torch.zeros_like(ids) for key in inputs}}
 
 
-def _trains(model: Any, inputs: Mapping[str, Any]) -> None:
-    """A few steps on one batch lower its loss, and every trained weight gets a gradient or none of its kind does."""
-    model.train()
+def _trains(model: Any, inputs: Mapping[str, Any], rate: float = RATE) -> None:
+    """A few steps on one batch lower its loss, which is measured in evaluation: some routers draw in training."""
     batch = _batch(inputs)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
-    losses = []
+    count = 2 * (batch["input_ids"].shape[1] - 1)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+    before = _loss(model, batch, count)
+    torch.manual_seed(0)
+    model.train()
     for _ in range(STEPS):
-        loss = causal_loss(model, batch, 2 * (batch["input_ids"].shape[1] - 1))
-        loss.backward()
+        causal_loss(model, batch, count).backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
-    if not losses[-1] < losses[0]:
-        raise UnprovedError(f"the loss does not fall: {losses[0]:.3f}, {losses[-1]:.3f}")
-    model.eval()
+    after = _loss(model, batch, count)
+    if not after < before:
+        raise UnprovedError(f"the loss does not fall: {before:.3f}, {after:.3f}")
 
 
-def _adapted(kind: str, inputs: Mapping[str, Any], **options: Any) -> tuple[Any, Any]:
+def _loss(model: Any, batch: Mapping[str, Any], count: int) -> float:
+    with torch.no_grad():
+        return float(causal_loss(model.eval(), batch, count))
+
+
+def _adapted(
+    kind: str, inputs: Mapping[str, Any], layers: Sequence[str] | None = None, **options: Any
+) -> tuple[Any, Any]:
     base = _model(kind)
-    model = attach_lora(copy.deepcopy(base), None, linear=True, options={"r": 4, "lora_alpha": 8, **options})
+    options = {"r": 4, "lora_alpha": 8, **options}
+    model = attach_lora(copy.deepcopy(base), layers, linear=not layers, options=options)
     _trains(model, inputs)
     return base, model
 
 
-def _adapter(kind: str, inputs: Mapping[str, Any], **options: Any) -> None:
+def _adapter(kind: str, inputs: Mapping[str, Any], layers: Sequence[str] | None = None, **options: Any) -> None:
     """It trains, and plain peft reloads it with no difference."""
-    base, model = _adapted(kind, inputs, **options)
+    base, model = _adapted(kind, inputs, layers, **options)
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         again = PeftModel.from_pretrained(base, folder).eval()
     _same(again, model, 0.0, "reloaded")
 
 
+def _dora(kind: str, inputs: Mapping[str, Any]) -> None:
+    """On every linear layer; where a name of one also means experts, which are parameters, on the others."""
+    base = _model(kind)
+    layers = _layers_alone(base)
+    _adapter(kind, inputs, layers, use_dora=True)
+    if len(layers) < len(linear_names(base)):
+        raise UnprovedError("yes, where lora_target_modules names no experts")
+
+
 def _merges(kind: str, inputs: Mapping[str, Any]) -> None:
     """``newt merge-lora`` on files: the merged model computes what base and adapter did."""
-    from newt.config.load import load
-    from newt.models.merge import merge_lora
-    from newt.registry import sections
-    from newt.run import EntryType
-
     base, model = _adapted(kind, inputs)
     legacy = False
     with TemporaryDirectory() as name:
@@ -117,15 +143,13 @@ def _merges(kind: str, inputs: Mapping[str, Any]) -> None:
         base.save_pretrained(folder / "base")
         model.peft_config["default"].base_model_name_or_path = str(folder / "base")
         model.save_pretrained(folder / "adapter")
-        given = {"base_model": str(folder / "base"), "datasets": [{"path": "rows.jsonl", "type": "chat_template"}]}
-        given |= {"learning_rate": 1e-3, "micro_batch_size": 1, "gradient_accumulation_steps": 1}
-        loaded = load(given, (), sections=sections(), entry_type=EntryType())
+        cfg = _config(folder / "base")
         try:
-            merge_lora(loaded.config, folder / "adapter", folder / "merged", verify=False)
+            merge_lora(cfg, folder / "adapter", folder / "merged", verify=False)
         except NewtError as error:
             if LEGACY not in str(error):
                 raise
-            merge_lora(loaded.config, folder / "adapter", folder / "merged", method="legacy", verify=False)
+            merge_lora(cfg, folder / "adapter", folder / "merged", method="legacy", verify=False)
             legacy = True
         merged = type(base).from_pretrained(folder / "merged").eval()
     _same(merged, model, EXACT, "merged")
@@ -133,41 +157,96 @@ def _merges(kind: str, inputs: Mapping[str, Any]) -> None:
         raise UnprovedError(f"yes, with {LEGACY}")
 
 
-def _quantized(kind: str, inputs: Mapping[str, Any]) -> None:
-    """A 4-bit base with LoRA trains, also after an evaluation, and its linear layers really are 4-bit."""
-    from bitsandbytes.nn import Linear4bit
-    from transformers import BitsAndBytesConfig
+def _config(folder: Path, **keys: Any) -> Config:
+    given = {"base_model": str(folder), "datasets": [{"path": "rows.jsonl", "type": "chat_template"}]}
+    given |= {"learning_rate": 1e-3, "micro_batch_size": 1, "gradient_accumulation_steps": 1, **keys}
+    loaded = load(given, (), sections=sections(), entry_type=EntryType())
+    if loaded.config is None or loaded.problems:
+        raise UnprovedError("; ".join(map(str, loaded.problems)))
+    return loaded.config
 
+
+def _quantized(kind: str, inputs: Mapping[str, Any]) -> None:
+    """What ``load_in_4bit`` loads computes what its 4-bit weights say, and LoRA on it trains after an evaluation.
+
+    Experts are quantized too: a model of which they stay in full is none in 4 bits.
+    """
     base = _model(kind)
+    experts = any(is_expert(name, parameter) for name, parameter in base.named_parameters())
+    targets = {"lora_target_modules": _layers_alone(base)} if experts else {"lora_target_linear": True}
     with TemporaryDirectory() as folder:
         base.save_pretrained(folder)
-        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-        model = type(base).from_pretrained(folder, quantization_config=quantization, dtype=torch.float32)
-    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
-    if not layers:
-        raise UnprovedError("it has no linear layer that bitsandbytes quantizes")
-    for layer in layers:  # repacked in evaluation, the weights would give no gradients any more
-        layer.support_avx512bf16_for_cpu = False
-    model = attach_lora(model, None, linear=True, options={"r": 4, "lora_alpha": 8})
+        qlora = {"adapter": "qlora", "load_in_4bit": True, "quantize_moe_experts": experts, **targets}
+        cfg = _config(Path(folder), **qlora, float32=True, lora_r=4, lora_alpha=8)
+        plan = Run(cfg, Facts(model=base.config.to_dict())).load_plan()
+        model = build_model(plan, [])
+        full = type(base).from_pretrained(folder, dtype=torch.float32)
+    held = held_by(model)
+    if held is None:
+        raise UnprovedError("bitsandbytes quantizes none of its layers")
+    held.put_into(full)
+    _same(model, full, EXACT, "in 4 bits")
+    share = sum(full.get_parameter(name).numel() for name in held.weights(full)) / base.num_parameters()
+    if share < SHARE:
+        raise UnprovedError(f"only {share:.0%} of its weights are quantized")
+    prepare_for_adapter(model, None)
+    model = plan.adapter.get()(model)
     logits(model.eval(), samples()[0])
     _trains(model, inputs)
-    held = sum(p.numel() for name, p in base.named_parameters() if p.ndim == 3 and "expert" in name)
-    if held > sum(p.numel() for p in base.parameters()) / 4:
-        raise UnprovedError("attention is 4-bit, but its experts, most of the weights, stay in full precision")
+    if experts:
+        raise UnprovedError("yes, with quantize_moe_experts: true")
 
 
-def _loss_of_chosen_positions(kind: str) -> None:
-    """The output layer works on trained positions alone, with the same loss."""
-    model = _model(kind)
-    if not takes_positions(model):
-        raise UnprovedError("it computes logits at all positions")
-    batch = _batch({})
+def _layers_alone(model: Any) -> list[str]:
+    """Names of linear layers that mean no experts."""
+    return [name for name in linear_names(model) if not _reaches_experts(model, name)]
+
+
+def _reaches_experts(model: Any, name: str) -> bool:
+    """Whether peft adapts experts, which are parameters, for this name of a layer."""
+    try:
+        return bool(expert_targets(model, [name]))
+    except NewtError:  # a part of what is fused into them
+        return True
+
+
+def _loss_without_logits(kind: str, inputs: Mapping[str, Any]) -> None:
+    """The loss and the gradients that are computed without the logits are those of the logits."""
+    model, batch = _model(kind).train(), _batch(inputs)
     batch["labels"] = batch["labels"].clone()
     batch["labels"][:, :9] = -100
-    every = causal_loss(model, batch, 1)
-    chosen = causal_loss(model, {**batch, "loss_positions": trained_positions(batch["labels"])}, 1)
-    if not torch.allclose(every, chosen, rtol=1e-5):
-        raise UnprovedError(f"the loss is {float(chosen):.5f} instead of {float(every):.5f}")
+    expected = _slopes(model, plain_causal_loss(model, batch, 1))
+    said = io.StringIO()
+    with redirect_stderr(said):
+        found = _slopes(model, causal_loss(model, batch, 1))
+    _agree(found, expected)
+    if text := said.getvalue().strip():
+        reason = text.removeprefix("The loss is computed from all logits: ").rstrip(".")
+        raise UnprovedError(f"{reason}{_chosen(model, batch, expected)}")
+
+
+def _chosen(model: Any, batch: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    if not takes_positions(model):
+        return "; it computes logits at all positions"
+    positions = {"loss_positions": trained_positions(batch["labels"])}
+    _agree(_slopes(model, plain_causal_loss(model, {**batch, **positions}, 1)), expected)
+    return "; it computes logits at trained positions alone"
+
+
+def _slopes(model: Any, loss: Tensor) -> dict[str, Tensor]:
+    """The loss, and the gradient of each parameter."""
+    model.zero_grad()
+    loss.backward()
+    return {"": loss.detach(), **{name: p.grad for name, p in model.named_parameters() if p.grad is not None}}
+
+
+def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    if found.keys() != expected.keys():
+        raise UnprovedError("other parameters get a gradient than from the logits")
+    for name, slope in expected.items():
+        difference = float((found[name] - slope).abs().max())
+        if not difference <= 1e-4 * float(slope.abs().max()) + 1e-6:
+            raise UnprovedError(f"{f'the gradient of {name}' if name else 'the loss'} differs by {difference:.1g}")
 
 
 def _same(one: Any, other: Any, tolerance: float, what: str) -> None:

@@ -1,15 +1,15 @@
 """Prove what Newt may do with each causal architecture, and write ``src/newt/models/proved.json`` and docs/families.md.
 
-``--check`` writes nothing and fails when packing isolation is not what the table says; ``--packing`` leaves the proofs
-about adapters, the slow ones, as they are. Names of model types restrict it.
+``--help`` tells how to restrict it, to go on with a run that was broken off, and to compare with what was written.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -23,6 +23,7 @@ from tiny_models import model_types, tiny_model
 from newt.models.isolation import TABLE
 from newt.registry import FAMILIES
 from newt.rows import Isolation
+from newt.support.files import write_atomically
 
 FAILURES = (
     RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, NotImplementedError,
@@ -34,21 +35,50 @@ RECURRENT = ("mamba", "delta", "rglru", "rwkv", "lstm", "lightningattention", "s
 
 def main() -> int:
     """Prove, then write or compare; the exit code says whether the table was right."""
+    options = _options()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    check, wanted = "--check" in sys.argv, [name for name in sys.argv[1:] if not name.startswith("-")]
     old = json.loads(TABLE.read_text(encoding="utf-8"))["architectures"] if TABLE.is_file() else {}
-    found = dict(old) if wanted and not check else {}
-    for kind in wanted or model_types():
-        found[kind] = isolation_proof(kind) if check else prove(kind, old.get(kind, {}).get("proofs"))
+    kinds = options.kinds or [kind for kind in model_types() if kind >= options.begin]
+    return _check(kinds, old) if options.check else _write(kinds, old, adapters=not options.packing)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "kinds", nargs="*", metavar="MODEL_TYPE", help="only these (default: every causal architecture)"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, fail where packing is not as the table says"
+    )
+    parser.add_argument(
+        "--packing", action="store_true", help="leave the proofs about adapters, the slow ones, as they are"
+    )
+    parser.add_argument("--from", dest="begin", default="", metavar="MODEL_TYPE", help="go on from this one")
+    return parser.parse_args()
+
+
+def _check(kinds: Sequence[str], old: Mapping[str, Any]) -> int:
+    stale = []
+    for kind in kinds:
+        entry = isolation_proof(kind)
+        print(kind, json.dumps(entry), flush=True)
+        stale += [] if _agrees(entry, old.get(kind, {})) else [kind]
+    print(f"not as the table says: {', '.join(stale)}" if stale else "the table is right")
+    return int(bool(stale))
+
+
+def _write(kinds: Sequence[str], old: Mapping[str, Any], *, adapters: bool) -> int:
+    """Written after each, so that a run that was broken off goes on with ``--from``."""
+    known = set(model_types())
+    found = {kind: entry for kind, entry in old.items() if kind in known}
+    for kind in kinds:
+        found[kind] = prove(kind, None if adapters else found.get(kind, {}).get("proofs"))
         print(kind, json.dumps(found[kind]), flush=True)
-    if check:
-        stale = [kind for kind, entry in found.items() if not _agrees(entry, old.get(kind, {}))]
-        print(f"not as the table says: {', '.join(stale)}" if stale else "the table is right")
-        return int(bool(stale))
-    table = {"transformers": transformers.__version__, "architectures": dict(sorted(found.items()))}
-    TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        table = {"transformers": transformers.__version__, "architectures": dict(sorted(found.items()))}
+        write_atomically(TABLE, json.dumps(table, indent=1) + "\n")
     return 0
 
 
@@ -60,7 +90,9 @@ def _agrees(entry: dict[str, Any], old: dict[str, Any]) -> bool:
 def prove(kind: str, proofs: dict[str, str] | None = None) -> dict[str, Any]:
     """The entry of one architecture.
 
-    Adapters are tried where a family names the model type, and not with ``--packing``: what is known of them is kept.
+    Args:
+        kind: model type.
+        proofs: what is known of adapters; None: they are tried, where a family names the model type.
     """
     entry = isolation_proof(kind)
     model = _try(lambda: tiny_model(kind))
@@ -68,7 +100,7 @@ def prove(kind: str, proofs: dict[str, str] | None = None) -> dict[str, Any]:
         return entry
     if entry["packing"] is None and (kinds := _attention_only(_text(model))):
         entry["attention_only"] = isolation_proof(kind, layer_types=kinds)
-    if "--packing" not in sys.argv and any(kind in family.model_types for family in FAMILIES):
+    if proofs is None and any(kind in family.model_types for family in FAMILIES):
         proofs = adapter_proofs(kind, needed_inputs(kind))
     return {**entry, **names(model), "proofs": proofs or {}}
 

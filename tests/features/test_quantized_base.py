@@ -122,6 +122,7 @@ MOE = {
 FEW = {"model_type": "mixtral", "num_local_experts": 2, "hidden_size": 512, "intermediate_size": 64,
        "num_hidden_layers": 2, "vocab_size": 32000}  # fmt: skip
 FOUR = {**LORA, "load_in_4bit": True}
+FULL = {"dequantize": True}
 
 
 def known(gpus=0, packages=BNB, **model):
@@ -162,6 +163,36 @@ def known(gpus=0, packages=BNB, **model):
             known(quantization_config={"quant_method": "fp8"}),
             {**LORA, "model_quantization_config": "Mxfp4Config"},
             ["model_quantization_config: the base model's weights are quantized by fp8. Remove it."],
+        ),
+        (
+            known(),
+            {"model_quantization_config": "FineGrainedFP8Config", "model_quantization_config_kwargs": FULL},
+            ["model_quantization_config: the base model's weights are not stored as fp8. Remove it."],
+        ),
+        (
+            known(quantization_config={"quant_method": "mxfp8"}),
+            {"model_quantization_config": "FineGrainedFP8Config", "model_quantization_config_kwargs": FULL},
+            [],
+        ),
+        (
+            known(quantization_config={"quant_method": "compressed-tensors"}),
+            {**LORA, "model_quantization_config": "CompressedTensorsConfig"},
+            ["model_quantization_config: compressed weights pass no gradient, or take no adapter. Set model_quantiza"],
+        ),
+        (
+            known(quantization_config={"quant_method": "compressed-tensors"}),
+            {"model_quantization_config": "CompressedTensorsConfig", "model_quantization_config_kwargs": FULL},
+            ["model_quantization_config: needs the package compressed-tensors. pip install 'compressed-tensors>=0.15'"],
+        ),
+        (
+            known(packages={"compressed-tensors": "0.20"}, quantization_config={"quant_method": "compressed-tensors"}),
+            {"model_quantization_config": "CompressedTensorsConfig", "model_quantization_config_kwargs": FULL},
+            [],
+        ),
+        (
+            known(model_type="falcon"),
+            FOUR,
+            ["load_in_4bit: bitsandbytes quantizes none of this model's layers, which are of the class FalconLinear."],
         ),
         (
             known(quantization_config={"quant_method": "mxfp4"}),

@@ -109,3 +109,11 @@ def test_preparing_freezes():
     model = nn.Linear(2, 2)
     prepare_for_adapter(model, None)
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_model_whose_layers_bitsandbytes_passes_by_is_refused(model_dir):
+    """Falcon's linear layers are derived from those of torch, and stay as they are without a word."""
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    model.is_loaded_in_4bit = True
+    with pytest.raises(NewtError, match=r"load_in_4bit: bitsandbytes quantizes none of this model's layers \(Linear\)"):
+        settle(model)

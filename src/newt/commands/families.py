@@ -36,7 +36,8 @@ def command(name: str | None) -> None:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines += [
             "",
-            "newt families NAME says why something is not possible. Packing is proved in these too:",
+            "newt families NAME says why something is not possible, and under which condition it is (*).",
+            "Packing is proved in these too:",
             others(),
         ]
     click.echo("\n".join(line.rstrip() for line in lines))
@@ -63,7 +64,7 @@ def packing(proof: Proof) -> str:
 
 
 def _short(answer: str | None) -> str:
-    return "-" if answer is None else "yes" if answer.startswith("yes") else "no"
+    return "-" if answer is None else "yes" if answer == "yes" else "yes*" if answer.startswith("yes") else "no"
 
 
 def others() -> str:
@@ -93,7 +94,7 @@ def details(name: str) -> Iterator[str]:
         hint = f"Did you mean {near}?" if near else "newt families lists them."
         raise NewtError(f"there is no family and no model type {name!r}. {hint}")
     if family is not None:
-        yield f"{family.name}: {' '.join((family.__doc__ or '').split())}"
+        yield f"{family.name}: {' '.join((family.__doc__ or '').replace('``', '').split())}"
         yield from (f"  {feature} cannot be used: {reason}" for feature, reason in family.unsupported.items())
     for kind in family.model_types if family and wanted == family.name else (wanted,):
         yield f"{kind}:"
@@ -130,13 +131,15 @@ def page() -> str:
         "- *packing*: logits of packed rows equal those of single rows. *with a mask*: Newt makes an explicit one.",
         "  *without state*: in models that have no recurrent layers, with a mask.",
         "- *full*, *LoRA*, *DoRA*, *QLoRA*: the loss falls; plain peft reloads the adapter with no difference; QLoRA",
-        "  trains on after an evaluation. *merge*: `newt merge-lora` gives a model with the logits of both.",
-        "- *fused loss*: the loss can be computed at trained positions alone.",
+        "  computes what its 4-bit weights say, experts included, and trains on after an evaluation.",
+        "- *merge*: `newt merge-lora` gives a model with the logits of base and adapter.",
+        "- *fused loss*: loss and gradients are computed without the logits, and are those of the logits.",
+        "- *yes\\**: under a condition, which stands below.",
         "",
     ]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += [f"| {' | '.join(row)} |".replace("*", "\\*") for row in rows]
     lines.insert(-len(rows) + 1, "|" + "---|" * len(rows[0]))
-    lines += ["", "## Reasons", ""]
+    lines += ["", "## Reasons and conditions", ""]
     lines += list(_reasons())
     lines += ["", "## Packing in other architectures", "", f"{others()}."]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ from newt.extend import Family
 
 
 class Starcoder(Family):
-    """Dense decoders with biases and LayerNorm, and a sliding window of 4,096 tokens."""
+    """Dense decoders with biases and LayerNorm, and, as released, a sliding window of 4,096 tokens."""
 
     name = "starcoder"
     model_types = ("starcoder2",)

@@ -32,10 +32,19 @@ CLASS_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
         "activation_scheme", "dequantize", "expert_dtype", "modules_to_convert", "modules_to_not_convert", "scale_fmt",
         "weight_block_size",
     ),
+    "CompressedTensorsConfig": ("dequantize",),
 }  # fmt: skip
 """Arguments of each class: transformers passes over those that it does not know."""
 
-STORED_AS = {"Mxfp4Config": "mxfp4", "FineGrainedFP8Config": "fp8"}
+STORED_AS = {
+    "Mxfp4Config": ("mxfp4",),
+    "FineGrainedFP8Config": ("fp8", "mxfp8"),
+    "CompressedTensorsConfig": ("compressed-tensors",),
+}
+OWN_LINEAR = {"falcon": "FalconLinear"}
+"""Model type -> a class of linear layers that bitsandbytes passes by, as it is derived from that of torch."""
+IN_FULL = "model_quantization_config_kwargs: {dequantize: true}"
+PACKAGE = "compressed-tensors"
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 GPTQ_PACKAGES = ("gptqmodel", "optimum")
 
@@ -54,7 +63,7 @@ class QuantizedBaseSettings(Section):
     quantization, arithmetic in the run's number format, storage as bfloat16."""
     gptq: bool | None = None
     """The base model was quantized by GPTQ."""
-    model_quantization_config: Literal["Mxfp4Config", "FineGrainedFP8Config"] | None = None
+    model_quantization_config: Literal["Mxfp4Config", "FineGrainedFP8Config", "CompressedTensorsConfig"] | None = None
     """Quantization class of transformers that reads the base model's weights."""
     model_quantization_config_kwargs: dict[str, Any] | None = None
     """Its arguments, such as ``dequantize: true``."""
@@ -154,17 +163,26 @@ class QuantizedBase(Feature):
                 "cannot be used with Mxfp4Config.",
                 "Set it to false.",
             )
-        if self.stored not in (None, STORED_AS[name]):
-            message = f"the base model's weights are quantized by {self.stored}."
-            yield self.problem(("model_quantization_config", "base_model"), message, "Remove it.")
-        elif self.facts.known and not self.facts.gpus and not (given or {}).get("dequantize"):
+        yield from self._check_stored_as(name, bool((given or {}).get("dequantize")))
+
+    def _check_stored_as(self, name: str, dequantize: bool) -> Iterable[Problem]:
+        """The class reads what the checkpoint holds, and the weights can be trained as they are then."""
+        keys = ("model_quantization_config", "base_model")
+        if self.stored not in (None, *STORED_AS[name]):
+            yield self.problem(keys, f"the base model's weights are quantized by {self.stored}.", "Remove it.")
+        elif self.facts.model is not None and self.stored is None:
+            yield self.problem(keys, f"the base model's weights are not stored as {STORED_AS[name][0]}.", "Remove it.")
+        elif name == "CompressedTensorsConfig" and not dequantize:
+            message = "compressed weights pass no gradient, or take no adapter."
+            yield self.problem(keys[0], message, f"Set {IN_FULL}, which gives them back in full.")
+        elif name == "CompressedTensorsConfig" and self.facts.known and PACKAGE not in self.facts.packages:
+            yield self.problem(keys[0], f"needs the package {PACKAGE}.", f"pip install '{PACKAGE}>=0.15'")
+        elif self.facts.known and not self.facts.gpus and not dequantize:
             message = "weights in this format need a GPU, and there is none."
-            hint = "Set model_quantization_config_kwargs: {dequantize: true}, which gives them back in full."
-            yield self.problem("model_quantization_config", message, hint)
-        elif not self.cfg.value("adapter") and not (given or {}).get("dequantize"):
-            hint = "Set adapter: lora, or model_quantization_config_kwargs: {dequantize: true}."
-            keys = ("model_quantization_config", "adapter")
-            yield self.problem(keys, "quantized weights cannot be trained.", hint)
+            yield self.problem(keys[0], message, f"Set {IN_FULL}, which gives them back in full.")
+        elif not self.cfg.value("adapter") and not dequantize:
+            hint = f"Set adapter: lora, or {IN_FULL}."
+            yield self.problem((keys[0], "adapter"), "quantized weights cannot be trained.", hint)
 
     def _check_gptq(self) -> Iterable[Problem]:
         if self.cfg[Model].revision_of_model:
@@ -181,6 +199,9 @@ class QuantizedBase(Feature):
                 yield self.problem("gptq", f"needs the packages {' and '.join(missing)}.", hint)
 
     def _check_bits(self, key: str) -> Iterable[Problem]:
+        if own := OWN_LINEAR.get(self.facts.model_type or ""):
+            message = f"bitsandbytes quantizes none of this model's layers, which are of the class {own}."
+            yield self.problem(key, message, "Remove it, and use adapter: lora.")
         if self.facts.known and "bitsandbytes" not in self.facts.packages:
             yield self.problem(key, "needs the package bitsandbytes.", "pip install 'newt-tune[bnb]'")
         if self.cfg[Model].reinit_weights:
@@ -189,7 +210,7 @@ class QuantizedBase(Feature):
         if self.cfg.value("bf16") == "full":
             yield self.problem(("bf16", key), f"full cannot be used with {key}.", "Use bf16: true.")
         init = self.cfg.value("peft_init_lora_weights")
-        if isinstance(init, str) and init.startswith(("pissa", "olora")):
+        if isinstance(init, str) and init.startswith(("pissa", "olora", "corda", "lora_ga")):
             message = f"{init} takes a part out of the base's weights, which {key} would round again."
             yield self.problem(("peft_init_lora_weights", key), message, "Use gaussian or orthogonal.")
         if self.stored not in (None, "bitsandbytes", "gptq"):

@@ -39,8 +39,8 @@ class Proof:
         embedding: name of the input embedding.
         head: name of the output layer.
         experts: names of parameters that hold all experts of a layer, three-dimensional.
-        proofs: what else was tried (``full``, ``lora``, ``dora``, ``qlora``, ``merge``, ``fused_loss``) -> "yes", or
-            why not.
+        proofs: what else was tried (``full``, ``lora``, ``dora``, ``qlora``, ``merge``, ``fused_loss``) -> "yes", "yes"
+            with a condition, or why not.
     """
 
     packing: str | None = None

@@ -28,8 +28,9 @@ def settle(model: Any) -> None:
     does, nor pass a gradient to its input, and neither is noticed: training would go on with a few layers.
 
     Raises:
-        NewtError: layers whose weights bitsandbytes gives back wrongly on a CPU.
+        NewtError: layers whose weights bitsandbytes gives back wrongly on a CPU, or none that it has quantized.
     """
+    _refuse_unquantized(model)
     wrong: list[str] = []
     for name, module in model.named_modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -42,6 +43,20 @@ def settle(model: Any) -> None:
         raise NewtError(
             f"load_in_4bit: on a CPU bitsandbytes gives weights back wrongly whose rows are no multiple of {BLOCK} "
             f"values long. Leave them as they are: bnb_config_kwargs: {{llm_int8_skip_modules: [{names}]}}"
+        )
+
+
+def _refuse_unquantized(model: Any) -> None:
+    """bitsandbytes quantizes ``nn.Linear``, not the classes derived from it, and says nothing."""
+    key = next((f"load_in_{bits}bit" for bits in (4, 8) if getattr(model, f"is_loaded_in_{bits}bit", False)), None)
+    if key and not any(is_packed(parameter) for parameter in model.parameters()):
+        head = model.get_output_embeddings()
+        kinds = dict.fromkeys(
+            type(module).__name__ for module in model.modules() if isinstance(module, nn.Linear) and module is not head
+        )
+        raise NewtError(
+            f"{key}: bitsandbytes quantizes none of this model's layers ({', '.join(kinds)}): it would be as large as "
+            f"before. Remove {key}, and use adapter: lora"
         )
 
 

@@ -72,7 +72,7 @@ def unquantized_experts(config: Any, loader: Any) -> tuple[int, int]:
         config: the transformers config.
         loader: an Auto class of transformers, or a model class.
     """
-    model = _skeleton(config, loader)
+    model = skeleton(config, loader)
     sizes = [(name, parameter, parameter.numel()) for name, parameter in model.named_parameters()]
     return sum(size for name, p, size in sizes if is_expert(name, p)), sum(size for _, _, size in sizes)
 
@@ -104,7 +104,8 @@ def check_experts(config: Any, loader: Any, quantization: Any, *, acknowledged: 
     return f"{text}: quantize_moe_experts: true quantizes them too"
 
 
-def _skeleton(config: Any, loader: Any) -> Any:
+def skeleton(config: Any, loader: Any) -> Any:
+    """A model without weights, on the meta device."""
     build = getattr(loader, "from_config", None) or loader._from_config
     with torch.device("meta"):
         return build(config)
@@ -165,7 +166,7 @@ class Held:
         """``weights`` of a model of which only the config is known."""
         from transformers import AutoModelForCausalLM
 
-        return self.weights(_skeleton(config, AutoModelForCausalLM))
+        return self.weights(skeleton(config, AutoModelForCausalLM))
 
 
 def held_by(model: Any) -> Held | None:
@@ -208,11 +209,16 @@ def read_record(folder: Path, cfg: Config) -> Held | None:
     if not cfg.value("load_in_4bit") and cfg.value("adapter") != "qlora":
         return None
     further = cfg.value("bnb_config_kwargs") or {}
-    kinds = {"float32": "float32", "float16": "float16", "fp16": "float16"}
     return Held(
         kind=further.get("bnb_4bit_quant_type", "nf4"),
         double=further.get("bnb_4bit_use_double_quant", True),
-        dtype=next((dtype for key, dtype in kinds.items() if cfg.value(key)), "bfloat16"),
+        dtype=str(dtype_of_run(cfg)).removeprefix("torch."),
         skip=tuple(further.get("llm_int8_skip_modules") or ()),
         experts=bool(cfg.value("quantize_moe_experts")),
     )
+
+
+def dtype_of_run(cfg: Config) -> torch.dtype:
+    """The number type that a config names for a frozen base; bfloat16 where it names none."""
+    kinds = {"float32": torch.float32, "float16": torch.float16, "fp16": torch.float16}
+    return next((dtype for key, dtype in kinds.items() if cfg.value(key)), torch.bfloat16)
