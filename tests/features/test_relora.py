@@ -19,7 +19,18 @@ FSDP = {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": True}}
         ({**RELORA, "deepspeed": {"zero_optimization": {"stage": 1}}}, ["relora: cannot be used with deepspeed."]),
         ({**RELORA, **FSDP}, ["relora: cannot be used with fsdp_config. Remove one."]),
         ({**RELORA, "peft_init_lora_weights": "pissa"}, ["relora: needs an adapter that begins without effect."]),
-        ({**RELORA, "optimizer": "sgd"}, ["relora: prunes the moments of Adam, which sgd has not in float."]),
+        (
+            {**RELORA, "optimizer": "sgd"},
+            ["relora: prunes the moments of Adam, which sgd has not in a type"],
+        ),
+        ({**RELORA, "optimizer": "adamw_8bit"}, []),
+        ({**RELORA, "optimizer": "paged_adamw_8bit"}, []),
+        ({**RELORA, "optimizer": "adamw_torch_4bit"}, ["relora: prunes the moments of Adam, which adamw_torch_4bit"]),
+        ({**RELORA, "load_in_8bit": True}, ["relora: cannot be used with load_in_8bit: rounding the base again loses"]),
+        (
+            {**RELORA, "adapter": "qlora", "load_in_4bit": True},
+            ["relora: cannot be used with load_in_4bit: rounding the base again loses what a restart adds to it."],
+        ),
         (
             {**RELORA, "peft_layer_replication": [[0, 2]]},
             ["relora: cannot restart adapters of repeated layers. Remove peft_layer_replication."],
@@ -35,6 +46,6 @@ def test_rules(keys, expected):
 
 def test_the_plan_restarts_and_keeps_the_base_in_checkpoints():
     plan = make_run(**RELORA, relora_prune_method="reset").train_plan()
-    assert len(plan.stored) == 1
+    assert len(plan.stored) == 2, "what stands beside every adapter, and the base"
     callback = plan.callbacks[-1]()
     assert (callback.steps, callback.method, callback.ratio, callback.on_cpu) == (100, "reset", None, False)

@@ -66,6 +66,16 @@ KINDS = {
         {"lora_target_modules": r"model.layers.[\d]+.(_checkpoint_wrapped_module.)?(mlp|self_attn).(up|q)_proj"},
         {"target_modules": ["q_proj", "up_proj"]},
     ),
+    "random beginning": (
+        {"lora_target_linear": True, "peft_init_lora_weights": False},
+        {"target_modules": LINEAR, "init_lora_weights": False},
+    ),
+    "patterns by expression": (
+        {"lora_target_linear": True, "peft_use_dora": True, "peft_use_rslora": True, "lora_dropout": 0.1,
+         "lora_rank_pattern": {r"layers\.1\.mlp\.up_proj": 8}, "lora_alpha_pattern": {r"layers\.0\..*_proj": 4}},
+        {"target_modules": LINEAR, "use_dora": True, "use_rslora": True, "lora_dropout": 0.1,
+         "rank_pattern": {r"layers\.1\.mlp\.up_proj": 8}, "alpha_pattern": {r"layers\.0\..*_proj": 4}},
+    ),
     "some layers": (
         {"lora_target_modules": ["q_proj"], "peft_layers_to_transform": [1], "peft_layers_pattern": "layers"},
         {"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": "layers"},
@@ -73,6 +83,10 @@ KINDS = {
     "excluded": (
         {"lora_target_linear": True, "lora_exclude_modules": ["o_proj"]},
         {"target_modules": LINEAR, "exclude_modules": ["o_proj"]},
+    ),
+    "excluded by expression": (
+        {"lora_target_linear": True, "lora_exclude_modules": r"model\.layers\.0\..*"},
+        {"target_modules": LINEAR, "exclude_modules": r"model\.layers\.0\..*"},
     ),
     "modules in full": (
         {"lora_target_linear": True, "lora_modules_to_save": ["embed_tokens", "lm_head"]},
@@ -83,12 +97,24 @@ KINDS = {
         {"lora_target_linear": True, "peft_trainable_token_indices": [5, 17]},
         {"target_modules": LINEAR, "trainable_token_indices": [5, 17]},
     ),
+    "tokens of a module": (
+        {"lora_target_linear": True, "peft_trainable_token_indices": {"embed_tokens": [5, 17]}},
+        {"target_modules": LINEAR, "trainable_token_indices": {"embed_tokens": [5, 17]}},
+    ),
     "repeated layers": (
         {"lora_target_linear": True, "peft_layer_replication": [[0, 2], [1, 2]]},
         {"target_modules": LINEAR, "layer_replication": [(0, 2), (1, 2)]},
     ),
 }  # fmt: skip
-IN_MEMORY = ("pissa", "olora", "tokens", "repeated layers", "experts", "experts by their old names")
+IN_MEMORY = (
+    "pissa",
+    "olora",
+    "tokens",
+    "tokens of a module",
+    "repeated layers",
+    "experts",
+    "experts by their old names",
+)
 """Kinds that are merged with the whole model in memory, because a merge by file refuses them."""
 ROUNDED = ("pissa, fast",)
 """Written in another form than they are trained in."""

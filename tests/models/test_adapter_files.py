@@ -1,6 +1,7 @@
 """Adapters on disk that do not fit are refused with what differs."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tests.helpers import make_config
 from tests.models.tiny import LORA, load
 
-from newt.models.adapter_files import adapter_config, note_ignored
+from newt.models.adapter_files import BASE, adapter_config, note_ignored
 from newt.models.save import save_final
 from newt.support.errors import NewtError
 
@@ -38,12 +39,55 @@ def test_unknown_fields_are_not_dropped(model_dir, adapter):
         go_on(model_dir, adapter)
 
 
+def edited(base, folder, **values):
+    """A copy of a base whose config says something else."""
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
+    return folder
+
+
 def test_another_base_is_refused_with_what_differs(model_dir, adapter, tmp_path):
-    other = shutil.copytree(model_dir, tmp_path / "other")
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.25}))
+    (adapter / BASE).unlink()
     with pytest.raises(NewtError, match=r"Their configs differ in rms_norm_eps \(1e-06, not 0\.25\)"):
+        go_on(edited(model_dir, tmp_path / "other", rms_norm_eps=0.25), adapter)
+
+
+def test_the_same_shapes_and_name_with_another_config_are_refused(model_dir, adapter, tmp_path):
+    change(adapter, base_model_name_or_path=f"elsewhere/{model_dir.name}")
+    for number, (values, said) in enumerate([
+        ({"rope_parameters": {"rope_theta": 5.0, "rope_type": "default"}}, "rope_parameters.rope_theta (10000.0, not"),
+        ({"hidden_act": "gelu", "rms_norm_eps": 0.1}, "hidden_act (silu, not gelu), rms_norm_eps (1e-06, not 0.1).")
+    ]):  # fmt: skip
+        other = edited(model_dir, tmp_path / str(number) / model_dir.name, **values)
+        with pytest.raises(NewtError, match=re.escape(f"differs from that of base_model: {said}")):
+            go_on(other, adapter)
+        (adapter / BASE).rename(tmp_path / "record")
+        go_on(other, adapter)  # an adapter without a record: its base has the same name and fits
+        (tmp_path / "record").rename(adapter / BASE)
+
+
+def test_what_a_run_may_change_is_not_compared(model_dir, adapter, tmp_path):
+    other = edited(
+        model_dir, tmp_path / "x" / model_dir.name,
+        max_position_embeddings=4096, bos_token_id=7, dtype="bfloat16", use_cache=False, attention_dropout=0.1,
+    )  # fmt: skip
+    change(adapter, base_model_name_or_path=str(other))
+    go_on(other, adapter)
+    (adapter / BASE).write_text(json.dumps({"key_of_a_newer_transformers": 1, "hidden_size": 64}))
+    go_on(other, adapter)
+    (adapter / BASE).write_text("[")
+    with pytest.raises(NewtError, match=r"base_model\.json is damaged: remove it"):
         go_on(other, adapter)
+
+
+def test_an_override_is_a_part_of_the_base(model_dir, tmp_path):
+    keys = {**LORA, "overrides_of_model_config": {"rms_norm_eps": 0.1}}
+    loaded = load(model_dir, **keys)
+    save_final(loaded.model, loaded.tokenizer, tmp_path / "adapter", make_config(base_model=str(model_dir), **keys))
+    go_on(model_dir, tmp_path / "adapter", overrides_of_model_config={"rms_norm_eps": 0.1})
+    with pytest.raises(NewtError, match=r"rms_norm_eps \(0\.1, not 1e-06\)"):
+        go_on(model_dir, tmp_path / "adapter")
 
 
 Q0 = r"model\.layers\.0\.self_attn\.q_proj"

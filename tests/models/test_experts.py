@@ -168,7 +168,8 @@ def test_an_adapter_of_quantized_experts_fits_the_full_model(moe_dir, tmp_path):
     assert torch.allclose(logits(PeftModel.from_pretrained(full, str(tmp_path))), expected, atol=2e-5)
 
 
-def test_merging_begins_with_the_quantized_experts(moe_dir, tmp_path):
+@pytest.mark.parametrize("method", ["memory_efficient", "legacy"])
+def test_merging_begins_with_the_quantized_experts(moe_dir, tmp_path, method):
     from tests.helpers import make_config
 
     found = load(moe_dir, **QUANTIZED)
@@ -176,9 +177,7 @@ def test_merging_begins_with_the_quantized_experts(moe_dir, tmp_path):
     expected = logits(found.model)
     cfg = make_config(base_model=str(moe_dir), **QUANTIZED)
     save_final(found.model, found.tokenizer, tmp_path / "adapter", cfg)
-    with pytest.raises(NewtError, match="use merge_method: legacy"):
-        merge_lora(cfg, tmp_path / "adapter", tmp_path / "merged")
-    merge_lora(cfg, tmp_path / "adapter", tmp_path / "merged", method="legacy")
+    merge_lora(cfg, tmp_path / "adapter", tmp_path / "merged", method=method)
     assert torch.allclose(logits(plain(tmp_path / "merged")), expected, atol=5e-5)
 
 

@@ -62,7 +62,6 @@ CASES = {
     "new padding": {"special_tokens": {"pad_token": "<pad>"}, "resize_token_embeddings_to_32x": True},
     "new padding, head in full": {
         "special_tokens": {"pad_token": "<pad>"},
-        "tokens": ["<pad>"],
         "resize_token_embeddings_to_32x": True,
         "shrink_embeddings": True,
         "lora_modules_to_save": ["lm_head"],
@@ -144,6 +143,25 @@ def test_the_tokenizer_comes_from_the_adapter(model_dir, tmp_path):
     assert (found.pad_token, found.chat_template) == ("<|im_start|>", "{{ 'of the adapter' }}")
     assert (tmp_path / "merged" / "generation_config.json").is_file()
     assert not list((tmp_path / "merged").glob("adapter*"))
+
+
+@pytest.mark.parametrize("method", ["memory_efficient", "legacy"])
+@pytest.mark.parametrize(("length", "positions"), [(1024, 1024), (512, 512)])
+def test_the_merged_model_takes_rows_as_long_as_in_training(model_dir, tmp_path, method, length, positions):
+    cfg, _ = trained(model_dir, tmp_path / "adapter", sequence_len=length)
+    report = merge_lora(cfg, tmp_path / "adapter", tmp_path / "merged", method=method)
+    stored = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert stored["max_position_embeddings"] == positions
+    assert any("max_position_embeddings is 1024 now" in note for note in report.notes) is (length == 1024)
+
+
+def test_positions_that_a_scaled_rope_depends_on_stay(model_dir, tmp_path):
+    yarn = {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}}
+    cfg, _ = trained(model_dir, tmp_path / "adapter", sequence_len=1024, overrides_of_model_config=yarn)
+    merge_lora(cfg, tmp_path / "adapter", tmp_path / "merged")
+    stored = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert stored["max_position_embeddings"] == 512
+    assert stored["rope_parameters"]["rope_type"] == "yarn"
 
 
 @pytest.mark.parametrize("method", ["memory_efficient", "legacy"])
@@ -242,6 +260,31 @@ def test_fan_in_fan_out_by_hand():
     settings = {"r": 2, "lora_alpha": 3, "fan_in_fan_out": True}
     merged = merged_weight(weight, Update(a=a, b=b), "x.weight", settings)
     assert torch.allclose(merged, weight + 1.5 * (b @ a).T)
+
+
+@pytest.mark.parametrize("in_out", [False, True])
+def test_experts_by_hand(in_out):
+    random = torch.Generator().manual_seed(0)
+    experts, rank, wide, high = 3, 2, 5, 4
+    shape = (experts, wide, high) if in_out else (experts, high, wide)
+    weight = torch.randn(shape, generator=random)
+    a = torch.randn(experts * rank, wide, generator=random)
+    b = torch.randn(high, rank * experts, generator=random)
+    settings = {"r": rank, "lora_alpha": 6, "rank_pattern": {}, "alpha_pattern": {}}
+    merged = merged_weight(weight, Update(a=a, b=b, in_out=in_out), "mlp.experts.down_proj", settings)
+    for e in range(experts):
+        # The rows of A go expert by expert, the columns of B rank by rank.
+        delta = 3 * sum(torch.outer(b[:, k * experts + e], a[e * rank + k]) for k in range(rank))
+        assert torch.allclose(merged[e] - weight[e], delta.T if in_out else delta, atol=1e-6)
+
+
+def test_rows_by_hand():
+    weight = torch.arange(12.0).reshape(4, 3)
+    update = Update(rows=torch.full((2, 3), -1.0), row_numbers=(3, 1))
+    merged = merged_weight(weight, update, "embed_tokens.weight", {})
+    assert torch.equal(merged[[0, 2]], weight[[0, 2]])
+    assert (merged[[1, 3]] == -1).all()
+    assert weight.min() == 0, "the base's own tensor stays"
 
 
 def test_a_convolution_by_its_own_arithmetic():

@@ -101,6 +101,73 @@ def test_random_moments_go_together(method, ratio, share):
     assert torch.equal(state["exp_avg"] == 0, state["exp_avg_sq"] == 0)
 
 
+class Wide(torch.nn.Module):
+    """A parameter that is large enough for 8 bits, with a last block that is not full."""
+
+    def __init__(self):
+        super().__init__()
+        self.lora_A = torch.nn.Parameter(torch.zeros(65, 67))
+
+
+def eight_bits(kind, parameters):
+    if kind == "bitsandbytes":
+        return pytest.importorskip("bitsandbytes").optim.AdamW8bit(parameters, lr=0.1)
+    return pytest.importorskip("torchao.optim").AdamW8bit(parameters, lr=0.1)
+
+
+def moments(kind, state):
+    """Both moments as the library itself gives them back."""
+    if kind == "torchao":
+        return state["exp_avg"].dequantize(), state["exp_avg_sq"].dequantize()
+    from bitsandbytes.functional import dequantize_blockwise
+
+    return tuple(
+        dequantize_blockwise(state[f"state{i}"], absmax=state[f"absmax{i}"], code=state[f"qmap{i}"], blocksize=256)
+        for i in "12"
+    )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("method", ["magnitude", "random"])
+@pytest.mark.parametrize("kind", ["bitsandbytes", "torchao"])
+def test_moments_in_8_bits_are_pruned_and_the_others_stay_bit_for_bit(kind, method):
+    torch.manual_seed(0)
+    model = Wide() if kind == "bitsandbytes" else Pair()
+    if kind == "torchao":  # it wants whole blocks
+        model.lora_A = torch.nn.Parameter(torch.zeros(64, 128))
+    optimizer = eight_bits(kind, [model.lora_A])
+    for _ in range(3):
+        model.lora_A.grad = torch.randn(model.lora_A.shape)
+        optimizer.step()
+    state = optimizer.state[model.lora_A]
+    before = [moment.clone() for moment in moments(kind, state)]
+    relora.prune(optimizer, model, method)
+    for old, new, share in zip(before, moments(kind, state), (0.0, 0.1), strict=True):
+        stays = new != 0
+        assert torch.equal(new[stays], old[stays])
+        assert share - 0.02 < stays.float().mean() < 0.12
+    first, second = moments(kind, state)
+    assert not (first.ne(0) & second.eq(0)).any(), "a first moment without its second makes a step of any size"
+    if method == "magnitude":
+        assert before[1][second == 0].max() <= before[1][second != 0].min()
+    weights = model.lora_A.detach().clone()
+    model.lora_A.grad = torch.randn(model.lora_A.shape)
+    optimizer.step()
+    assert model.lora_A.isfinite().all()
+    assert not torch.equal(model.lora_A, weights)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_moments_that_have_no_zero_are_refused():
+    model = Pair()
+    model.lora_A = torch.nn.Parameter(torch.zeros(64, 128))
+    optimizer = pytest.importorskip("torchao.optim").AdamW4bit([model.lora_A], lr=0.1)
+    model.lora_A.grad = torch.ones_like(model.lora_A)
+    optimizer.step()
+    with pytest.raises(NewtError, match="the moments of AdamW4bit have no zero"):
+        relora.prune(optimizer, model, "magnitude")
+
+
 def test_what_cannot_be_restarted_is_refused(model_dir):
     model = load(model_dir, **{**LORA, "lora_target_modules": ["embed_tokens"]}).model
     with pytest.raises(NewtError, match="the embedding and the output layer are one weight, and a restart"):

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from newt.support.errors import UnsupportedError
+from newt.support.errors import NewtError, UnsupportedError
 from newt.support.log import warn
 
 WORDS, PASSED = "newt.words", "newt.passed"
 """Where the context of a command with a launcher keeps its words before and behind ``--``."""
+
+CONFIG = "newt.config"
+"""Where the context of a command keeps the config that it opened."""
 
 EPILOG = "Any key of the config can follow as an option: --lora-r 8, --no-sample-packing, --datasets.0.split train."
 
@@ -131,6 +134,14 @@ def _values(context: click.Context, _parameter: click.Parameter, incomplete: str
     return [CompletionItem(value) for value in values_of_key(str(words[-1])) if value.startswith(incomplete)]
 
 
+def _with_place(text: str) -> str:
+    """An error that begins with a key of the config gets the place where the user wrote it."""
+    cfg = click.get_current_context().meta.get(CONFIG)
+    key = text.partition(": ")[0]
+    place = cfg.where(key) if cfg is not None and key in cfg.given else None
+    return f"{place}: {text}" if place else text
+
+
 def config_command(name: str, *, launcher: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a function a command ``newt NAME CONFIG [--any-key value ...]``.
 
@@ -143,7 +154,11 @@ def config_command(name: str, *, launcher: bool = False) -> Callable[[Callable[.
         def run(config: str, arguments: tuple[str, ...], **options: Any) -> Any:
             if config.startswith("-"):
                 raise click.UsageError(f"the config comes first: newt {name} CONFIG {config} ...")
-            return function(config=_one_of_several(config), overrides=parse_overrides(arguments), **options)
+            try:
+                return function(config=_one_of_several(config), overrides=parse_overrides(arguments), **options)
+            except NewtError as error:
+                error.args = (_with_place(str(error)),)
+                raise
 
         settings = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
         command = click.command(name, cls=ConfigCommand, context_settings=settings, epilog=EPILOG)

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
+
+from newt.commands.options import CONFIG
 from newt.config.core import Data
 from newt.config.load import load
 from newt.config.overrides import infer, parse
@@ -16,6 +19,7 @@ from newt.config.source import read
 from newt.extend import Facts, Feature
 from newt.registry import sections
 from newt.run import EntryType, Run
+from newt.support import env
 from newt.support.log import warn
 
 Source = str | Path | Mapping[str, Any] | ReadSource
@@ -68,12 +72,15 @@ def open_run(source: Source, overrides: Overrides = (), *, writes: bool = False,
     Raises:
         ConfigError: with all problems.
     """
+    env.no_telemetry()
     run, problems = find_problems(source, overrides, writes=writes or None, data=data)
     wrong = [problem for problem in problems if problem.kind != "warning"]
     if wrong or run is None:
         raise ConfigError(wrong)
     for problem in problems:
         warn(str(problem))
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[CONFIG] = run.cfg
     return run
 
 

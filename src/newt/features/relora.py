@@ -63,8 +63,10 @@ class Relora(Feature):
         value = self.cfg.value
         for key in ("load_in_4bit", "load_in_8bit"):
             if value(key):
-                why = "Rounding the base again would lose what each restart adds to it: remove one."
-                yield self.not_yet("relora", f"relora with {key}", why)
+                # Measured on normal weights and an update of a hundredth of their size: 1.4 % of it is left in NF4, and
+                # in 8 bits the error is three quarters of it.
+                message = f"cannot be used with {key}: rounding the base again loses what a restart adds to it."
+                yield self.problem(("relora", key), message, "Remove one.")
         for key, what in (("lora_target_parameters", "parameters"), ("peft_layer_replication", "repeated layers")):
             if value(key):
                 yield self.problem(("relora", key), f"cannot restart adapters of {what}.", f"Remove {key}.")
@@ -74,20 +76,17 @@ class Relora(Feature):
             yield self.problem(keys, "needs an adapter that begins without effect.", "Use true or gaussian.")
         if not self._adam():
             name = str(value("optimizer"))
-            if "adam" in name and ("8bit" in name or "4bit" in name):
-                yield self.not_yet("relora", f"relora with optimizer: {name}", "Use optimizer: adamw_torch.")
-            else:
-                message = f"prunes the moments of Adam, which {name} has not in float."
-                yield self.problem(("relora", "optimizer"), message, "Use optimizer: adamw_torch.")
+            message = f"prunes the moments of Adam, which {name} has not in a type with a zero."
+            yield self.problem(("relora", "optimizer"), message, "Use optimizer: adamw_torch or adamw_8bit.")
 
     def sharding(self) -> list[str]:
         """Keys that shard the model."""
         return [key for key in ("fsdp", "fsdp_config", "deepspeed") if self.cfg.value(key)]
 
     def _adam(self) -> bool:
-        """Whether the optimizer keeps both moments as floating-point numbers."""
+        """Whether the optimizer keeps both moments as numbers, or in 8 bits. In 4 bits the second has no zero."""
         name = str(self.cfg.value("optimizer"))
-        return name.startswith(("adamw", "paged_adamw")) and not name.endswith(("4bit", "8bit"))
+        return name.startswith(("adamw", "paged_adamw", "ao_adamw")) and not name.endswith(("4bit", "fp8"))
 
     def plan_train(self, plan: TrainPlan) -> None:
         """Restart between steps; checkpoints hold the base as well."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,21 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from newt.support.errors import NewtError
+from newt.support.files import write_atomically
 from newt.support.log import note
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 RELORA = "relora"
 """Folder next to an adapter that was restarted: the base that it fits."""
+BASE = "base_model.json"
+"""File next to an adapter: what the config of its base said."""
+_IGNORED = re.compile(
+    r"_.*|.*_token_id|vocab_size|max_position_embeddings|use_cache|(torch_)?dtype|transformers_version|architectures"
+    r"|quantization_config|name_or_path|output_.*|.*dropout|.*jitter.*|router_aux_loss_coef|initializer_range|id2label"
+    r"|label2id|num_labels|problem_type|return_dict|tie_word_embeddings"
+)
+"""Keys of a model's config that a run may change, or that say nothing of what the weights compute."""
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
@@ -92,6 +101,7 @@ def same_base(model: Any, saved: Mapping[str, Any], folder: Path) -> None:
         NewtError: names what differs.
     """
     _fitting_shapes(model, saved, folder)
+    same_config(model.config, folder)
     trained_on, base = str(saved.get("base_model_name_or_path") or ""), str(model.name_or_path or "")
     if not trained_on or not base or Path(trained_on).name == Path(base).name or (folder / RELORA).is_dir():
         return
@@ -108,6 +118,63 @@ def same_base(model: Any, saved: Mapping[str, Any], folder: Path) -> None:
         f"lora_model_dir: the adapter in {folder} was trained on {trained_on}, but base_model is {base}.{differ} If "
         f"they are the same model, correct base_model_name_or_path in {folder / CONFIG}."
     )
+
+
+def remember_base(model: Any) -> None:
+    """Keep what a base model's config says, for ``write_base``: an adapter may change it (repeated layers)."""
+    model.newt_base = _of_base(model.config)
+
+
+def write_base(model: Any, folder: Path) -> None:
+    """Write what ``remember_base`` kept beside the adapter; nothing for a model that never got one here."""
+    if (found := getattr(model, "newt_base", None)) is not None:
+        write_atomically(folder / BASE, json.dumps(found, indent=2, sort_keys=True) + "\n")
+
+
+def same_config(config: Any, folder: Path) -> None:
+    """Weights of the same shapes compute something else under another config, such as another ``rope_theta``.
+
+    Only keys that both have are compared, since versions of transformers differ in those that they add; an adapter
+    without a record, from another program, passes.
+
+    Args:
+        config: the transformers config of the base at hand.
+        folder: holds the adapter.
+
+    Raises:
+        NewtError: names what differs, or the record is damaged.
+    """
+    path = folder / BASE
+    if not path.is_file():
+        return
+    try:
+        then = json.loads(path.read_text(encoding="utf-8"))
+        now = _of_base(config)
+        differ = [key for key in sorted({*then} & {*now}) if then[key] != now[key]]
+    except (ValueError, TypeError) as error:
+        raise NewtError(f"{path} is damaged: remove it, and the base's config is not compared") from error
+    if differ:
+        shown = ", ".join(f"{key} ({then[key]}, not {now[key]})" for key in differ[:3])
+        raise NewtError(
+            f"lora_model_dir: the adapter in {folder} was trained on a base whose config differs from that of "
+            f"base_model: {shown}. Name the base that it was trained on, with the same overrides_of_model_config"
+        )
+
+
+def _of_base(config: Any) -> dict[str, Any]:
+    """Dotted key -> value of a transformers config as JSON has it, without what may differ."""
+    plain = json.loads(json.dumps(config.get_text_config().to_dict(), default=str))
+    return dict(_flat(plain))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if _IGNORED.fullmatch(str(key)):
+            continue
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _fitting_shapes(model: Any, saved: Mapping[str, Any], folder: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from newt.support.errors import NewtError
@@ -20,7 +21,17 @@ from newt.support.errors import NewtError
 
 @dataclass
 class Update:
-    """What the adapter holds for one weight: low-rank factors, or the whole new weight."""
+    """What the adapter holds for one weight: low-rank factors, rows, or the whole new weight.
+
+    Attributes:
+        a, b: factors of a layer (r, in) and (out, r), of a convolution, or of experts: (experts * r, in), with the
+            experts outermost, and (out, r * experts), with the experts innermost.
+        embedding_a, embedding_b: (r, rows) and (width, r).
+        magnitude: DoRA's norms.
+        whole: the new weight.
+        rows: new values of the rows ``row_numbers``.
+        in_out: experts are stored as (experts, in, out).
+    """
 
     a: Tensor | None = None
     b: Tensor | None = None
@@ -28,6 +39,9 @@ class Update:
     embedding_b: Tensor | None = None
     magnitude: Tensor | None = None
     whole: Tensor | None = None
+    rows: Tensor | None = None
+    row_numbers: tuple[int, ...] = ()
+    in_out: bool = False
 
 
 def _scale(name: str, settings: Mapping[str, Any], rank: int) -> float:
@@ -52,6 +66,8 @@ def merged_weight(weight: Tensor, update: Update, name: str, settings: Mapping[s
     """A base weight with its update: float32 arithmetic, the base's number type and shape."""
     if update.whole is not None:
         weight = update.whole.to(weight.dtype)
+    if update.rows is not None:
+        weight = weight.index_copy(0, torch.tensor(update.row_numbers), update.rows.to(weight.dtype))
     if update.a is None and update.embedding_a is None:
         return weight
     base = weight.float()
@@ -70,10 +86,19 @@ def _delta(update: Update, name: str, settings: Mapping[str, Any], shape: tuple[
         return (b @ a).T * _scale(name, settings, a.shape[0])
     assert update.a is not None and update.b is not None
     a, b = update.a.float(), update.b.float()
+    if len(shape) == 3 and a.ndim == 2:
+        return _experts_delta(a, b, shape[0], in_out=update.in_out) * _scale(name, settings, a.shape[0] // shape[0])
     if a.ndim > 2:
         return _convolution_delta(a, b, shape) * _scale(name, settings, a.shape[0])
     delta = (b @ a) * _scale(name, settings, a.shape[0])
     return delta.T if _transposed(settings) else delta
+
+
+def _experts_delta(a: Tensor, b: Tensor, experts: int, *, in_out: bool) -> Tensor:
+    """peft stacks the rows of A by expert, and lets the expert run fastest in the columns of B."""
+    a = a.reshape(experts, -1, a.shape[-1])
+    b = b.reshape(b.shape[0], -1, experts)
+    return torch.einsum("ore,eri->eio" if in_out else "ore,eri->eoi", b, a)
 
 
 def _convolution_delta(a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -7,7 +7,7 @@ model in the folder ``relora``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,17 +88,60 @@ def prune(optimizer: Any, model: nn.Module, method: Prune, ratio: float | None =
     for name, parameter in model.named_parameters():
         state = optimizer.state.get(parameter, {}) if "lora_" in name else {}
         for first, second in MOMENTS:
-            if isinstance(state.get(second), Tensor) and state[second].is_floating_point():
+            if state.get(second) is not None:
+                sizes = _values(state, second)
+                if sizes is None:
+                    raise NewtError(f"relora: the moments of {type(optimizer).__name__} have no zero. Use adamw_torch")
                 found = True
-                kept = _kept(state[second], method, share)
+                kept = _kept(sizes, method, share)
                 # A first moment whose second is gone would make a step of any size.
-                both = kept & _kept(state[first], method, share) if method == "magnitude" else kept
-                state[second].mul_(kept)
-                state[first].mul_(both)
+                values = _values(state, first) if method == "magnitude" else None
+                both = kept if values is None else kept & _kept(values, method, share)
+                _forget(state, second, ~kept)
+                _forget(state, first, ~both)
                 count += int((~kept).sum() + (~both).sum())
     if not found:
         raise NewtError(f"relora: {type(optimizer).__name__} has no moments that can be pruned. Use adamw_torch")
     return count
+
+
+def _values(state: Mapping[str, Any], name: str) -> Tensor | None:
+    """A moment as numbers, also where it is held in 8 bits; None where there is none."""
+    moment: Any = state.get(name)
+    values: Tensor
+    if hasattr(moment, "qmap"):  # torchao
+        values = moment.dequantize()
+        return None if _zero(moment.qmap) is None else values
+    if moment is None or moment.is_floating_point():
+        values = moment
+        return values
+    number = name[-1]  # bitsandbytes: one magnitude for each block of codes
+    qmap, sizes = state.get(f"qmap{number}"), state.get(f"absmax{number}")
+    if qmap is None or sizes is None or _zero(qmap) is None:
+        return None
+    values = qmap[moment.flatten().long()]
+    block = -(-values.numel() // sizes.numel())
+    block = 1 << (block - 1).bit_length()  # the last block may be shorter than the others
+    scales: Tensor = sizes.repeat_interleave(block)[: values.numel()]
+    return (values * scales).view(moment.shape)
+
+
+def _forget(state: Mapping[str, Any], name: str, gone: Tensor) -> None:
+    """Set values of a moment to zero. In 8 bits that is the code of zero, and all other values stay bit for bit."""
+    moment = state[name]
+    if hasattr(moment, "qmap"):
+        codes = moment.codes.view(gone.shape)
+        codes.masked_fill_(gone, _zero(moment.qmap))
+    elif moment.is_floating_point():
+        moment.masked_fill_(gone, 0)
+    else:
+        moment.masked_fill_(gone, _zero(state[f"qmap{name[-1]}"]))
+
+
+def _zero(qmap: Tensor) -> int | None:
+    """The code of zero; None in types that have none, as that of the second moment in 4 bits."""
+    place = int(qmap.abs().argmin())
+    return place if qmap[place] == 0 else None
 
 
 def _kept(values: Tensor, method: Prune, share: float) -> Tensor:

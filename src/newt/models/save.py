@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from newt.config.section import Config
+from newt.models.adapter_files import write_base
 from newt.models.load import read_config
 from newt.models.portable import make_portable
 from newt.models.quantize import write_record
@@ -47,14 +48,27 @@ def _write(model: Any, tokenizer: Any, folder: Path, cfg: Config) -> None:
             with warnings.catch_warnings():  # that embeddings are saved, which is what we asked for
                 warnings.simplefilter("ignore")
                 model.save_pretrained(folder, save_embedding_layers=_saves_embeddings(model, cfg))
-            make_portable(model, folder)
             (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
-            write_record(model.get_base_model(), folder)
+            write_beside(model, folder)
         else:
             model.save_pretrained(folder)
     finally:
         model.config.use_cache = use_cache
     save_tokenizer(tokenizer, folder, cfg)
+
+
+def write_beside(model: Any, folder: Path) -> None:
+    """Let an adapter fit the base as it is on disk, and write what a merge must know of that: how it was held in few
+    bits, and what its config said.
+
+    Args:
+        model: peft's wrapper; nothing is written for a bare model.
+        folder: holds the adapter.
+    """
+    if hasattr(model, "peft_config"):
+        make_portable(model, folder)
+        write_record(model.get_base_model(), folder)
+        write_base(model.get_base_model(), folder)
 
 
 def _saves_embeddings(model: Any, cfg: Config) -> bool | str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from newt.models.adapters import load_lora
-from newt.models.quantize import Held
+from newt.models.checkpoint_files import CheckpointFiles, InFewBits
+from newt.models.dequantized import settle_dequantized
+from newt.models.quantize import Held, named_config
 from newt.models.quiet import quiet
+from newt.models.stored import READ_BY
 
 LENGTHS = (5, 17, 64)
 ARITHMETIC = 2e-5
@@ -26,6 +31,46 @@ in its last place, which is what rounding does, and the tolerance is this many t
 
 
 @dataclass(frozen=True)
+class Base:
+    """A base model as it was in training.
+
+    Attributes:
+        folder: holds it.
+        config: its transformers config; None: the folder's own.
+        held: how its weights were held in 4 bits.
+        stored: how they are stored in few bits.
+    """
+
+    folder: Path
+    config: Any = None
+    held: Held | None = None
+    stored: InFewBits | None = None
+
+    def files(self) -> CheckpointFiles:
+        """Its tensors."""
+        return CheckpointFiles(self.folder, self.stored)
+
+    def load(self) -> Any:
+        """The model in float32, with the values that its weights had in training."""
+        from transformers import AutoModelForCausalLM
+
+        stored = self.stored
+        options: dict[str, Any] = {"dtype": torch.float32}
+        if stored is not None:
+            quantization = named_config(READ_BY[stored.method], {"dequantize": True})
+            options = {"dtype": stored.dtype, "quantization_config": quantization}
+        with quiet():
+            config = deepcopy(self.config)  # peft and transformers write into it
+            model = AutoModelForCausalLM.from_pretrained(str(self.folder), config=config, **options).eval()
+        if stored is not None:
+            settle_dequantized(model, str(self.folder), stored.values, stored.dtype)
+            model.float()
+        if self.held is not None:
+            self.held.put_into(model)
+        return model
+
+
+@dataclass(frozen=True)
 class Verified:
     """Largest absolute differences of logits, and what rounding explains."""
 
@@ -34,24 +79,24 @@ class Verified:
     adapter_effect: float
 
 
-def verify_merge(base: Path, adapter: Path, merged: Path, held: Held | None = None) -> Verified:
+def verify_merge(base: Base, adapter: Path, merged: Path) -> Verified:
     """Compare the logits of two models on fixed token ids of several lengths, in float32.
 
     Args:
-        base: folder of the base model.
+        base: the base model.
         adapter: folder of the adapter.
         merged: folder of the merged model.
-        held: how the base's weights were held in 4 bits in training.
     """
-    model = _with_rows_of(_load(base, held), adapter)
+    model = _with_rows_of(base.load(), adapter)
     probes = _probes(model.get_input_embeddings().weight.shape[0])
     plain = _logits(model, probes)
     expected = _logits(load_lora(model, adapter, trainable=False), probes)
     del model
     gc.collect()
-    model = _load(merged)
+    model = Base(merged).load()
     got = _logits(model, probes)
-    _shift(model, changed_weights(base, merged), torch.finfo(_stored_dtype(merged)).eps / 2)
+    files = CheckpointFiles(merged)
+    _shift(model, changed_weights(base.files(), files), torch.finfo(files.least_precise()).eps / 2)
     noise = float((_logits(model, probes) - got).abs().max())
     return Verified(
         max_difference=float((got - expected).abs().max()),
@@ -60,15 +105,13 @@ def verify_merge(base: Path, adapter: Path, merged: Path, held: Held | None = No
     )
 
 
-def changed_weights(base: Path, merged: Path) -> set[str]:
+def changed_weights(base: CheckpointFiles, merged: CheckpointFiles) -> set[str]:
     """Names of the weights whose values differ between two checkpoints, or that only the second has."""
-    before = {name: path for path in base.glob("*.safetensors") for name in _names(path)}
-    changed = set()
-    for path in merged.glob("*.safetensors"):
-        for name in _names(path):
-            if name not in before or not torch.equal(_tensor(path, name), _tensor(before[name], name)):
-                changed.add(name)
-    return changed
+    return {
+        name
+        for name in merged.names
+        if name not in base.names or not torch.equal(merged.tensor(name), base.tensor(name))
+    }
 
 
 def _shift(model: Any, names: set[str], relative: float) -> None:
@@ -82,10 +125,10 @@ def _shift(model: Any, names: set[str], relative: float) -> None:
             parameter.mul_(1 + relative * (2 * torch.rand(parameter.shape, generator=random) - 1))
 
 
-def merge_in_memory(base: Path, adapter: Path, folder: Path, held: Held | None = None) -> tuple[int, int]:
+def merge_in_memory(base: Base, adapter: Path, folder: Path) -> tuple[int, int]:
     """Merge with peft and write the model; returns (merged, adapted) weights, which are equal."""
-    dtype = _stored_dtype(base)
-    model = load_lora(_with_rows_of(_load(base, held), adapter), adapter, trainable=False)
+    dtype = base.files().least_precise()
+    model = load_lora(_with_rows_of(base.load(), adapter), adapter, trainable=False)
     if any(config.layer_replication for config in model.peft_config.values() if hasattr(config, "layer_replication")):
         _part_from_each_other(model)
     count = sum(hasattr(module, "merge") and hasattr(module, "lora_A") for module in model.modules())
@@ -108,25 +151,25 @@ def _part_from_each_other(model: Any) -> None:
             seen.add(id(parameter))
 
 
-def _load(folder: Path, held: Held | None = None) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
-    if held is not None:
-        held.put_into(model)
-    return model
-
-
 def _with_rows_of(model: Any, adapter: Path) -> Any:
     """Grow the embedding to the rows that the adapter was saved with."""
+    wanted = re.compile(
+        rf"base_model\.model\.{re.escape(embedding_name(model))}(\.token_adapter)?(\.base_layer)?\.weight"
+    )
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
-            if name.endswith(("embed_tokens.weight", "embed_tokens.base_layer.weight")):
+            if wanted.fullmatch(name):
                 rows = file.get_slice(name).get_shape()[0]
                 if rows != model.get_input_embeddings().weight.shape[0]:
                     model.resize_token_embeddings(rows, mean_resizing=False)
     return model
+
+
+def embedding_name(model: Any) -> str:
+    """Full name of the input embedding."""
+    embedding = model.get_input_embeddings()
+    found: str = next(name for name, module in model.named_modules() if module is embedding)
+    return found
 
 
 def _probes(vocabulary: int) -> list[Tensor]:
@@ -138,26 +181,3 @@ def _logits(model: Any, probes: list[Tensor]) -> Tensor:
     model.eval()
     with torch.no_grad():
         return torch.cat([model(input_ids=ids, use_cache=False).logits for ids in probes], dim=1)
-
-
-def _stored_dtype(folder: Path) -> torch.dtype:
-    """The least precise floating-point type of the weights on disk."""
-    kinds = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            kinds |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-    for kind, dtype in (("BF16", torch.bfloat16), ("F16", torch.float16)):
-        if kind in kinds:
-            return dtype
-    return torch.float32
-
-
-def _names(path: Path) -> list[str]:
-    with safe_open(path, framework="pt") as file:
-        return list(file.keys())
-
-
-def _tensor(path: Path, name: str) -> Tensor:
-    with safe_open(path, framework="pt") as file:
-        tensor: Tensor = file.get_tensor(name)
-    return tensor
