@@ -25,6 +25,25 @@ def test_everything_that_applies_passes(write_config, newt, tmp_path):
     assert not (tmp_path / "run").exists(), "the run's own folder is not touched"
 
 
+def test_a_saved_adapter_is_the_same_in_16_bits(write_config, newt):
+    code, out, _ = newt("selftest", write_config(bf16=True, float32=None), "--json")
+    found = {result["name"]: result for result in json.loads(out)["results"]}
+    assert code == 0, out
+    assert found["saved adapter"]["note"].startswith("logits differ by 0.0e+00"), "not only near: the same arithmetic"
+
+
+def test_compiled_layers_are_tried_and_then_set_aside(write_config, newt):
+    import torch
+
+    torch._dynamo.reset()
+    code, out, _ = newt("selftest", write_config(torch_compile=True, torch_compile_backend="eager"), "--json")
+    torch._dynamo.reset()
+    found = {result["name"]: result for result in json.loads(out)["results"]}
+    assert code == 0, out
+    assert (found["torch.compile"]["passed"], found["resume"]["passed"]) == (True, True)
+    assert found["torch.compile"]["note"].endswith("layers")
+
+
 def test_stop_token_that_is_not_trained_fails(write_config, newt, chat_file):
     dataset = {"path": str(chat_file), "type": "chat_template", "train_on_eos": "none", "train_on_eot": "none"}
     config = write_config(datasets=[dataset], adapter=None, lora_r=None, lora_alpha=None, lora_target_linear=None)
@@ -53,9 +72,10 @@ def test_other_methods_are_refused(write_config, newt, tmp_path):
 
 def test_the_short_run_keeps_what_is_computed(write_config, tmp_path):
     run = open_run(write_config(weight_decay=0.1, warmup_steps=7, save_steps=2, hub_model_id=None))
-    short = short_run(run, tmp_path / "short")
+    short = short_run(run, tmp_path / "short", 48)
     assert short.cfg[RunControl].output_dir == str(tmp_path / "short")
     assert (short.cfg[Batch].accumulation, short.cfg[RunControl].max_steps, short.cfg[Cadence].save_steps) == (2, 2, 1)
+    assert short.cfg[Batch].sequence_len == 48
     assert short.cfg.value("weight_decay") == 0.1
     assert not short.cfg.value("warmup_steps")
     assert [part.name for part in short.parts] == [part.name for part in run.parts]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.autograd.profiler import profile
 from torch.nn import functional
 
 from newt.losses import linear_ce
@@ -31,8 +34,10 @@ def plain(
 
 
 @pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_ce, "CPU_ELEMENTS", 50 * 7)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "memory" in request.node.name:
+        return
+    monkeypatch.setattr(linear_ce, "_rows", lambda *args: 7)
     monkeypatch.setattr(linear_ce, "VOCABULARY_BLOCK", 13)
 
 
@@ -119,3 +124,51 @@ def test_gradients_can_be_taken_once() -> None:
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="only once"):
         loss.backward()
+
+
+def extra_bytes(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, **options: Any) -> int:
+    """The most that lives at one time in loss and backward pass, counted from the allocations, without what any way
+    needs: the gradients, the weight in the type of the products, and the float32 sum of a gradient in 16 bits."""
+    wanted = [tensor for tensor in (hidden, weight) if tensor.requires_grad]
+    with profile(profile_memory=True) as seen:
+        found = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets, **options), wanted)
+    live = most = 0
+    for event in seen.kineto_results.events():
+        if event.name() == "[memory]":
+            live += event.nbytes()
+            most = max(most, live)
+    needed = sum(gradient.numel() * gradient.itemsize for gradient in found)
+    dtype = options.get("dtype") or hidden.dtype
+    if dtype != weight.dtype:
+        needed += weight.numel() * dtype.itemsize
+    if weight.requires_grad and weight.dtype != torch.float32:
+        needed += weight.numel() * 4
+    assert most > sum(gradient.numel() * gradient.itemsize for gradient in found), "allocations are seen"
+    return most - needed
+
+
+@pytest.mark.parametrize("rule", [LogitRule(), LogitRule(softcap=30.0), LogitRule(0.5)], ids=str)
+@pytest.mark.parametrize("trained", [True, False], ids=["full", "frozen"])
+@pytest.mark.parametrize("masked", [True, False], ids=["masks", "all"])
+@pytest.mark.parametrize(
+    ("kind", "products"),
+    [(torch.float32, None), (torch.bfloat16, None), (torch.float32, torch.bfloat16)],
+    ids=["float32", "bfloat16", "mixed"],
+)
+def test_extra_memory_is_at_most_a_twentieth_of_the_logits(
+    rule: LogitRule, trained: bool, masked: bool, kind: torch.dtype, products: torch.dtype | None
+) -> None:
+    tokens, vocabulary = 4000, 3000
+    hidden = torch.randn(tokens, 24).to(kind).requires_grad_()
+    weight = torch.randn(vocabulary, 24).to(kind).requires_grad_(trained)
+    targets = torch.randint(0, vocabulary, (tokens,))
+    if masked:
+        targets[::2] = -100
+    extra = extra_bytes(hidden, weight, targets, rule=rule, dtype=products)
+    assert extra <= 0.05 * tokens * vocabulary * 4
+
+
+def test_few_tokens_take_the_memory_of_few_rows() -> None:
+    hidden, weight = torch.randn(64, 16, requires_grad=True), torch.randn(5000, 16)
+    extra = extra_bytes(hidden, weight, torch.randint(0, 5000, (64,)))
+    assert extra <= 1.1 * linear_ce.LEAST_ROWS * 5000 * 4

@@ -66,6 +66,30 @@ def test_a_kill_leaves_no_half_folder_and_the_next_writer_clears_up(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [tmp_path / "next"]
 
 
+KILLED_FILE = """
+import os, signal, sys
+from pathlib import Path
+from newt.support import files
+files._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+files.write_atomically(Path(sys.argv[1]), "half")
+"""
+
+
+@pytest.mark.parametrize("next_one", ["file", "folder"])
+def test_a_kill_leaves_no_half_file_and_the_next_writer_clears_up(tmp_path: Path, next_one: str) -> None:
+    path = tmp_path / "run[1].json"
+    path.write_text("old")
+    subprocess.run([sys.executable, "-c", KILLED_FILE, str(path)], check=False)
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.glob(".run*.partial"))) == 1
+    if next_one == "file":
+        write_atomically(path, "new")
+    else:
+        with atomic_dir(tmp_path / "next"):
+            pass
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_the_folder_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
     final = tmp_path / "final"
     with atomic_dir(final) as mine:

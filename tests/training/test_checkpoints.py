@@ -306,10 +306,21 @@ def test_room_is_made_before_a_checkpoint_that_would_not_fit(tmp_path: Path, mon
     assert folders(tmp_path) == [6]
 
 
-def test_a_checkpoint_of_weights_alone_says_how_to_use_them(model_dir: Path, out: Path) -> None:
-    run(model_dir, out, save_only_model=True, **OPTIONS)
-    with pytest.raises(CheckpointError, match=r"save_only_model.*lora_model_dir"):
-        find_start(config(out, resume_from_checkpoint=str(out / "checkpoint-8")))
+def test_a_run_makes_room_before_it_writes(model_dir: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that holds no second checkpoint beside the newest one."""
+    from newt.training.trainer import NewtTrainer
+
+    seen, whole = [], NewtTrainer._write_checkpoint
+
+    def write(trainer: NewtTrainer, folder: Path) -> None:
+        seen.append(folders(out))
+        whole(trainer, folder)
+
+    monkeypatch.setattr(NewtTrainer, "_write_checkpoint", write)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=0))
+    run(model_dir, out, **OPTIONS, save_total_limit=2)
+    assert seen == [[], [2], [4], [6]]
+    assert folders(out) == [6, 8]
 
 
 def test_strategy_best_saves_only_what_is_better(model_dir: Path, out: Path) -> None:

@@ -66,12 +66,7 @@ def test_resumed_run_equals_straight_run(model_dir: Path, tmp_path: Path, lora: 
     assert outcome.stopped_by is None
     assert outcome.global_step == whole.state.global_step
     assert same(trained(whole), trained(resumed))
-    expected = steady(straight)
-    # The interrupted step is logged although it was not due, and its evaluation is left out.
-    found = [line for line in steady(other) if (line["step"], "loss" in line) != (step, True)]
-    missing = [line for line in expected if line not in found]
-    assert all(line["step"] == step for line in missing), missing
-    assert found == [line for line in expected if line in found]
+    assert steady(other) == steady(straight), "also the evaluation that was due at the interrupted step"
     assert resumed.counts == whole.counts
 
 
@@ -133,7 +128,7 @@ def start(model_dir: Path, out: Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not path.exists() and time.monotonic() < end and process.poll() is None:
         time.sleep(0.005)
@@ -157,7 +152,7 @@ def test_killed_run_goes_on_to_the_same_weights(model_dir: Path, tmp_path: Path,
         process.wait()
         assert not (out / "final.pt").exists()
     last = start(model_dir, out, **options)
-    _, errors = last.communicate(timeout=100)
+    _, errors = last.communicate(timeout=300)
     assert last.returncode == 0, errors
     assert "Going on from" in errors
     assert same(trained(whole), torch.load(out / "final.pt", weights_only=True))
@@ -213,7 +208,7 @@ def test_sigterm_from_outside(model_dir: Path, out: Path) -> None:
     wait_for(out / "metrics.jsonl", process)
     time.sleep(0.3)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 143, errors
     assert "SIGTERM" in errors
     assert len(list(out.glob("checkpoint-*"))) == 1

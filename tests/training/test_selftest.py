@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +14,24 @@ import torch
 from tests.training.tiny import CAPACITY, Rows, make
 
 from newt.losses.causal import causal_loss, plain_causal_loss, trained_tokens
+from newt.models.compile import compile_layers
 from newt.training.fit import fit
 from newt.training.selftest import (
+    OutOfTime,
     _plain,
+    time_limit,
     tries,
     try_accumulation,
     try_attention,
     try_checkpointing,
+    try_compile,
     try_loss,
     try_packing,
     try_reload,
     try_resume,
     try_stop,
 )
-from newt.training.subject import LENGTHS, ShortRows, Subject, difference, short_rows, stir, without_dropout
+from newt.training.subject import LENGTHS, ShortRows, Subject, difference, lengthen, short_rows, stir, without_dropout
 
 
 def subject(model_dir: Path, out: Path, *, lora: bool = False, loss: Any = None, **options: Any) -> Subject:
@@ -40,7 +47,7 @@ def subject(model_dir: Path, out: Path, *, lora: bool = False, loss: Any = None,
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
 def test_a_good_run_passes_everything(model_dir: Path, out: Path, lora: bool) -> None:
     args = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-    results = list(tries(subject(model_dir, out, lora=lora, args=args), plain_causal_loss, ""))
+    results = list(tries(subject(model_dir, out, lora=lora, args=args), plain_causal_loss, "", 10))
     assert {result.name: result.passed for result in results} == {
         "gradient accumulation": True, "packing": True, "loss without logits": True, "attention": True,
         "gradient checkpointing": True, "torch.compile": None,
@@ -109,6 +116,80 @@ def test_checkpointing_that_loses_gradients_is_found(model_dir: Path, out: Path)
 
     found.trainer.model.activation_checkpointing_enable = cut
     assert not try_checkpointing(found).passed
+
+
+def compiled(model_dir: Path, out: Path, backend: Any) -> Subject:
+    trainer, _ = make(model_dir, out)
+    compile_layers(trainer.model, backend=backend)
+    return Subject(trainer, short_rows(Rows(40, longest=90)))
+
+
+@pytest.fixture
+def _no_compiled_code() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("_no_compiled_code")
+def test_compiled_layers_that_compute_something_else_are_found(model_dir: Path, out: Path) -> None:
+    def slightly_off(graph: Any, inputs: Any) -> Any:
+        return lambda *args: tuple(value * 1.001 if value.is_floating_point() else value for value in graph(*args))
+
+    found = try_compile(compiled(model_dir, out, slightly_off), 60)
+    assert found.passed is False
+    assert found.gradient > 1e-4
+    good = compiled(model_dir, out, "eager")
+    found = try_compile(good, 60)
+    assert (found.passed, found.note) == (True, f"{len(good.compiled)} layers")
+    assert {part._compiled_call_impl for part in good.compiled} == {None}
+
+
+@pytest.mark.usefixtures("_no_compiled_code")
+def test_a_compiler_that_takes_too_long_or_fails(model_dir: Path, out: Path) -> None:
+    def slow(graph: Any, inputs: Any) -> Any:
+        for _ in range(1000):
+            time.sleep(0.01)
+        return graph
+
+    late = compiled(model_dir, out, slow)
+    found = try_compile(late, 0.1)
+    assert found.passed is None
+    assert found.note.startswith("not checked: took longer than 0.1 s")
+    assert late.compare("again", late.measure(late.separate([[row] for row in late.rows]))).passed, "it goes on"
+
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise ValueError("no compiler here")
+
+    found = try_compile(compiled(model_dir, out, broken), 60)
+    assert found.passed is False
+    assert "no compiler here" in found.note
+
+
+def test_a_time_limit_leaves_the_handler_as_it_was() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with time_limit(60):
+        pass
+    with pytest.raises(OutOfTime), time_limit(0.01):
+        while True:
+            time.sleep(0.001)
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_rows_are_as_long_as_the_time_allows(model_dir: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from newt.training import subject as module
+
+    data = Rows(60, longest=300)
+    for seconds, most in ((0.0, sum(LENGTHS)), (1e6, sum(LENGTHS) * max(module.SCALES))):
+        monkeypatch.setattr(module, "SECONDS", seconds)
+        trainer, _ = make(model_dir, out)
+        found = Subject(trainer, short_rows(data))
+        least = found.tokens
+        lengthen(found, data)
+        assert least <= found.tokens <= most
+        assert (found.tokens > 2 * least) == (seconds > 0)
+        assert found.compare("same rows", found.measure(found.separate([[row] for row in found.rows]))).passed
 
 
 class Ended(Rows):

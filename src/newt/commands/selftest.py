@@ -15,8 +15,8 @@ from newt.commands.options import config_command
 FAILED = 1
 """Exit code when a try fails."""
 
-LONGEST = 128
-"""``sequence_len`` of the short run that is stopped and resumed."""
+COMPILE_SECONDS = 25
+"""torch.compile may take so long."""
 
 MOST_BYTES = 8 * 2**30
 """A run whose checkpoints are larger is not tried: it would take minutes."""
@@ -33,7 +33,14 @@ OTHER_LOSSES = {
 
 @config_command("selftest")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def command(config: str, overrides: dict[str, Any], as_json: bool) -> None:
+@click.option(
+    *("--compile-seconds", "seconds"),
+    type=click.FloatRange(min=1),
+    default=COMPILE_SECONDS,
+    show_default=True,
+    help="How long torch.compile may take.",
+)
+def command(config: str, overrides: dict[str, Any], as_json: bool, seconds: float) -> None:
     """Try whether this config's fast paths change what is trained, on its own model and data.
 
     Exit code 0: nothing failed; 1: something did; 2: the config is wrong.
@@ -44,7 +51,7 @@ def command(config: str, overrides: dict[str, Any], as_json: bool) -> None:
     results = []
     if not as_json:
         click.echo(HEAD)
-    for result in selftest(run):
+    for result in selftest(run, seconds):
         results.append(result)
         if not as_json:
             click.secho(line(result), fg={True: None, False: "red", None: "bright_black"}[result.passed])
@@ -70,37 +77,34 @@ def line(result: Any) -> str:
     return f"{verdict:8}{result.name:24}{cells[0]:>20}{cells[1]:>20}  {result.note}".rstrip()
 
 
-def selftest(run: Any) -> Iterator[Any]:
+def selftest(run: Any, seconds: float = COMPILE_SECONDS) -> Iterator[Any]:
     """Try a run; gives a ``training.subject.Result`` as soon as it is known.
+
+    Args:
+        run: a checked run.
+        seconds: how long torch.compile may take.
 
     Raises:
         NewtError: the method cannot be tried, or the data or the model cannot be used.
     """
     import tempfile
 
-    from newt.commands.steps import prepare_data
-    from newt.models.generate import stop_ids
-    from newt.models.load import load_model
     from newt.support.errors import NewtError
-    from newt.training.selftest import skipped, tries, try_stop
-    from newt.training.subject import ShortRows, Subject, short_rows, stir
+    from newt.support.imports import no_collection
 
     _refuse(run)
+    with no_collection():
+        from newt.commands.steps import prepare_data
+        from newt.models.generate import stop_ids
+        from newt.training.selftest import skipped, tries, try_stop
+        from newt.training.subject import Subject, lengthen, short_rows, stir
+
     tokenizer, datasets = prepare_data(run)
     rows = short_rows(datasets.train)
     if not rows:
         raise NewtError("there is nothing to try: no row of the data trains a token.")
     with tempfile.TemporaryDirectory(prefix="newt-selftest-") as folder:
-        short = short_run(run, Path(folder) / "run")
-
-        def make() -> Any:
-            from types import SimpleNamespace
-
-            loaded = load_model(short.load_plan(), tokenizer)
-            few = SimpleNamespace(train=ShortRows(rows * 2), eval=None, summary=None)
-            return short.method.trainer(short.train_plan(), short.data_plan(), loaded, few)
-
-        trainer = make()
+        trainer = _trainer(short_run(run, Path(folder) / "run", _room(rows)), tokenizer, rows)
         if run.method.name == "pretrain":
             yield skipped("stop token is trained", "texts are trained as they are")
         else:
@@ -108,21 +112,45 @@ def selftest(run: Any) -> Iterator[Any]:
             yield try_stop(datasets.train, stop_ids(trainer.model), longest, _namer(tokenizer))
         if run.cfg.value("adapter"):
             stir(trainer.model)
-        yield from tries(Subject(trainer, rows), *_plain_loss(short))
+        subject = Subject(trainer, rows)
+        lengthen(subject, datasets.train)
+        rows = list(subject.rows)
+        short = short_run(run, Path(folder) / "run", _room(rows))
+        yield from tries(subject, *_plain_loss(short), seconds)
         trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        del trainer
-        yield from _try_runs(short, make, rows, tokenizer, trained, Path(folder))
+        del trainer, subject
+        yield from _try_runs(short, rows, tokenizer, trained, Path(folder))
 
 
-def _try_runs(
-    short: Any, make: Callable[[], Any], rows: Any, tokenizer: Any, trained: int, folder: Path
-) -> Iterator[Any]:
+def _room(rows: Any) -> int:
+    """``sequence_len`` of a short run of these rows."""
+    return 2 * max(len(row["input_ids"]) for row in rows)
+
+
+def _trainer(short: Any, tokenizer: Any, rows: Any) -> Any:
+    """The trainer of a short run, its model freshly loaded."""
+    from types import SimpleNamespace
+
+    from newt.commands.steps import rows_for_adapter
+    from newt.models.load import load_model
+    from newt.support.imports import no_collection
+    from newt.training.subject import ShortRows
+
+    few = SimpleNamespace(train=ShortRows(rows * 2), eval=None, summary=None)
+    with no_collection():
+        loaded = load_model(short.load_plan(), tokenizer, rows_for_adapter(short, tokenizer, few.train))
+    return short.method.trainer(short.train_plan(), short.data_plan(), loaded, few)
+
+
+def _try_runs(short: Any, rows: Any, tokenizer: Any, trained: int, folder: Path) -> Iterator[Any]:
     """The tries that train and write."""
     import shutil
 
     from newt.models.generate import load_for_inference
+    from newt.models.lora_linear import FusedLinear, fuse_lora
     from newt.models.save import save_final
     from newt.training.selftest import skipped, try_reload, try_resume
+    from newt.training.subject import set_aside_compiled
 
     what = "adapter" if short.cfg.value("adapter") else "model"
     # Two checkpoints of a run, and the saved model.
@@ -131,6 +159,12 @@ def _try_runs(
         yield skipped("resume", why)
         yield skipped(f"saved {what}", why)
         return
+
+    def make() -> Any:
+        trainer = _trainer(short, tokenizer, rows)
+        set_aside_compiled(trainer.model)  # tried before; two more shapes would take long to compile
+        return trainer
+
     with _silent():
         result, trainer = try_resume(make, short.cfg)
     yield result
@@ -140,19 +174,23 @@ def _try_runs(
 
     def again(model: Any) -> Any:
         save_final(model, tokenizer, folder / "saved", short.cfg)
-        return load_for_inference(short.load_plan(), tokenizer, folder / "saved")
+        loaded = load_for_inference(short.load_plan(), tokenizer, folder / "saved")
+        if any(isinstance(part, FusedLinear) for part in model.modules()):
+            fuse_lora(loaded)  # in 16 bits another order of sums would be the larger difference
+        return loaded
 
     with _silent():
         result = try_reload(trainer, rows, again, what)
     yield result
 
 
-def short_run(run: Any, folder: Path) -> Any:
+def short_run(run: Any, folder: Path, length: int) -> Any:
     """The same run in two short steps, without trackers, evaluations and warm-up.
 
     Args:
         run: the run as configured.
         folder: its ``output_dir``.
+        length: its ``sequence_len``.
     """
     from dataclasses import replace
 
@@ -162,7 +200,7 @@ def short_run(run: Any, folder: Path) -> Any:
 
     cfg = run.cfg
     sections = {kind: _without(section, (*HARMLESS_PREFIXES, "warmup_")) for kind, section in cfg.sections.items()}
-    batch = {"micro_batch_size": 1, "gradient_accumulation_steps": 2, "batch_size": None, "sequence_len": LONGEST}
+    batch = {"micro_batch_size": 1, "gradient_accumulation_steps": 2, "batch_size": None, "sequence_len": length}
     control: dict[str, Any] = {"output_dir": str(folder), "max_steps": 2, "resume_from_checkpoint": None}
     control |= {"auto_resume_from_checkpoints": False, "overwrite_output_dir": True}
     sections[Batch] = cfg[Batch].model_copy(update={**batch, "eval_sequence_len": None})

@@ -3,6 +3,11 @@
 Each chunk of rows is multiplied with the output weights, its loss and its gradient are computed at once, and its logits
 are dropped. That is the arithmetic of the plain loss (as many matrix products, none is repeated) at the memory of one
 chunk. A frozen output layer gets no gradient and costs one product less.
+
+Extra memory is what lives at the peak beside the inputs and the gradients that are handed on, as they do with the
+plain loss, and beside two tensors of the size of the weight where they are needed: its copy in the type of the
+products, which autocast makes for the plain loss too, and the float32 sum of a gradient that is handed on in 16 bits.
+On the CPU it is at most :data:`SHARE` of all logits in float32, or what :data:`LEAST_ROWS` tokens need.
 """
 
 from __future__ import annotations
@@ -16,6 +21,12 @@ from torch.nn.functional import linear
 
 CPU_ELEMENTS = 3 << 22
 """Logits of a chunk on the CPU (48 MiB in float32): less would slow the products down."""
+
+SHARE = 0.05
+"""A chunk on the CPU takes at most this share of the bytes of all logits in float32."""
+
+LEAST_ROWS = 64
+"""Rows of a chunk, at least: with fewer, reading the weight and its gradient takes longer than the products."""
 
 GPU_ELEMENTS = 1 << 27
 """Logits of a chunk on a GPU (512 MiB), where small products leave it idle."""
@@ -41,6 +52,20 @@ class LogitRule:
         """Logits as the model gives them, float32."""
         logits = logits.float() * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def apply_(self, logits: Tensor) -> Tensor | None:
+        """The same in place; gives what a cap multiplies the gradient by, None without a cap.
+
+        Args:
+            logits: float32.
+        """
+        if self.scale != 1.0:
+            logits.mul_(self.scale)
+        if not self.softcap:
+            return None
+        capped = logits.div_(self.softcap).tanh_().clone()
+        logits.mul_(self.softcap)
+        return capped.square_().neg_().add_(1.0)
 
 
 def linear_cross_entropy(
@@ -70,9 +95,10 @@ def linear_cross_entropy(
         Scalar float32.
     """
     kept = (targets != ignored).nonzero().flatten()
-    hidden, targets = hidden[kept], targets[kept]
     dtype = hidden.dtype if dtype is None else dtype
-    total: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets, rule, dtype)  # type: ignore[no-untyped-call]
+    total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, bias, (kept, targets[kept]), rule, dtype
+    )
     return total
 
 
@@ -85,7 +111,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        targets: Tensor,
+        counted: tuple[Tensor, Tensor],
         rule: LogitRule,
         dtype: torch.dtype,
     ) -> Tensor:
@@ -93,12 +119,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             sums = _Sums(hidden, weight, bias, ctx.needs_input_grad)
             products = weight.to(dtype)
             offset = None if bias is None else bias.to(dtype)
-            rows = _rows(hidden, weight)
-            for begin in range(0, len(hidden), rows):
-                part = hidden[begin : begin + rows].to(dtype)
-                slope = sums.add_loss(linear(part, products, offset), targets[begin : begin + rows], rule)
-                if slope is not None:
-                    sums.add_gradients(slope.to(dtype), part, products, begin)
+            size = _rows(hidden, weight, dtype, rule)
+            for rows, targets in zip(*(torch.split(part, size) for part in counted), strict=True):
+                sums.add(hidden[rows].to(dtype), (products, offset), targets, rows, rule)
         ctx.sums = sums
         return sums.total
 
@@ -120,16 +143,38 @@ class _Sums:
         self.types = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         self.total = hidden.new_zeros((), dtype=torch.float32)
         self.any = any(wanted[:3])
-        self.hidden = torch.empty_like(hidden) if wanted[0] else None
+        self.hidden = torch.zeros_like(hidden) if wanted[0] else None
         self.weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         self.bias = hidden.new_zeros(len(weight), dtype=torch.float32) if wanted[2] else None
 
-    def add_loss(self, logits: Tensor, targets: Tensor, rule: LogitRule) -> Tensor | None:
-        """Add a chunk's loss; the gradient of its logits, float32, if any is wanted."""
+    def add(
+        self, part: Tensor, layer: tuple[Tensor, Tensor | None], targets: Tensor, rows: Tensor, rule: LogitRule
+    ) -> None:
+        """Add the loss and the gradients of a chunk.
+
+        Args:
+            part: hidden states of the chunk, in the type of the products.
+            layer: weight and bias in that type.
+            targets: of the chunk.
+            rows: numbers of the hidden states.
+            rule: what the model does with the product.
+        """
+        # A product in float32 is its own buffer; one in 16 bits is dropped at once.
+        slope = self.add_loss(linear(part, *layer).float(), targets, rule)
+        if slope is not None:
+            slope = slope.to(part.dtype)
+            self.add_gradients(slope, part, layer[0], rows)
+
+    def add_loss(self, values: Tensor, targets: Tensor, rule: LogitRule) -> Tensor | None:
+        """Add a chunk's loss; the gradient of its logits, float32, if any is wanted.
+
+        Args:
+            values: product of hidden states and weight, float32; overwritten: a chunk's logits exist once.
+            targets: (rows,).
+            rule: what the model does with the product.
+        """
         index = targets.unsqueeze(1)
-        values = rule(logits) if rule != LogitRule() else logits.float()
-        capped = values.clone() if rule.softcap and self.any else None
-        # In place from here on: a chunk's logits exist once.
+        bend = rule.apply_(values)
         highest = values.amax(-1, keepdim=True)
         chosen = values.gather(1, index)
         sums = values.sub_(highest).exp_().sum(-1, keepdim=True)
@@ -138,14 +183,14 @@ class _Sums:
             return None
         slope = values.div_(sums)
         slope.scatter_add_(1, index, torch.full_like(chosen, -1.0))
-        if capped is not None and rule.softcap:
-            slope.mul_(capped.div_(rule.softcap).square_().neg_().add_(1.0))
+        if bend is not None:
+            slope.mul_(bend)
         return slope if rule.scale == 1.0 else slope.mul_(rule.scale)
 
-    def add_gradients(self, slope: Tensor, part: Tensor, weight: Tensor, begin: int) -> None:
+    def add_gradients(self, slope: Tensor, part: Tensor, weight: Tensor, rows: Tensor) -> None:
         """Carry the gradient of a chunk's logits on."""
         if self.hidden is not None:
-            self.hidden[begin : begin + len(part)] = slope @ weight
+            self.hidden[rows] = (slope @ weight).to(self.hidden.dtype)
         if self.bias is not None:
             self.bias += slope.sum(0, dtype=torch.float32)
         if self.weight is None:
@@ -163,7 +208,12 @@ class _Sums:
         return [None if value is None else value.mul_(factor).to(dtype) for value, dtype in found]
 
 
-def _rows(hidden: Tensor, weight: Tensor) -> int:
+def _rows(hidden: Tensor, weight: Tensor, dtype: torch.dtype, rule: LogitRule) -> int:
     """Rows in a chunk."""
-    elements = CPU_ELEMENTS if hidden.device.type == "cpu" else GPU_ELEMENTS
-    return max(1, elements // len(weight))
+    if hidden.device.type != "cpu":
+        return max(1, GPU_ELEMENTS // len(weight))
+    # A logit and its gradient are one float32 number, beside it stands its product in 16 bits, and the slope of a cap.
+    cell = 4 + (dtype.itemsize if dtype.itemsize < 4 else 0) + (4 if rule.softcap else 0)
+    # A tenth of the share is left for what is as long as a row of hidden states.
+    allowed = int(0.9 * SHARE * len(hidden) * 4 / cell)
+    return max(LEAST_ROWS, min(CPU_ELEMENTS // len(weight), allowed))

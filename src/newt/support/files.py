@@ -10,14 +10,19 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 MANIFEST = "manifest.json"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Write a file so that a reader, or a crash, sees the old content or the new one, never a part.
+
+    What a killed process left behind of the same file is removed.
+    """
+    _remove_leftovers(path.parent, path.name)
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
         _sync(partial)
@@ -59,11 +64,16 @@ def _take_place(partial: Path, final: Path) -> None:
     shutil.rmtree(old)
 
 
-def _remove_leftovers(parent: Path) -> None:
-    for path in parent.glob(f".*.{socket.gethostname()}.*.partial"):
+def _remove_leftovers(parent: Path, name: str | None = None) -> None:
+    """Remove what dead processes of this machine left of a file or folder, or of all of them."""
+    for path in parent.glob(f".{'*' if name is None else escape(name)}.{socket.gethostname()}.*.partial"):
         pid = path.name.removesuffix(".partial").removesuffix(".old").rpartition(".")[2]
-        if pid.isdigit() and not _alive(int(pid)):
+        if not pid.isdigit() or _alive(int(pid)):
+            continue
+        if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

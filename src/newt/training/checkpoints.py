@@ -52,29 +52,49 @@ def all_checkpoints(output_dir: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def damage(folder: Path) -> list[str]:
-    """What keeps a run from going on from a checkpoint; nothing when it is whole. Reads every file."""
+WEIGHTS_ALONE = "it holds weights alone (save_only_model)"
+
+
+def damage(folder: Path, *, weights_alone: bool = False) -> list[str]:
+    """What keeps a run from going on from a checkpoint; nothing when it is whole. Reads every file.
+
+    Args:
+        folder: the checkpoint.
+        weights_alone: one of ``save_only_model`` will do.
+    """
     if not folder.is_dir():
         return ["it does not exist"]
     if not (folder / MANIFEST).is_file():
         return [f"{MANIFEST} is missing: it was not finished, or not written by Newt"]
     missing = [f"{what} is missing" for what, names in NEEDED.items() if not _has(folder, names)]
-    return verify_manifest(folder) or missing
+    wrong = verify_manifest(folder)
+    if not wrong and missing == [f"{what} is missing" for what in STATES]:
+        return [] if weights_alone else [WEIGHTS_ALONE]
+    return wrong or missing
+
+
+def holds_weights_alone(folder: Path) -> bool:
+    """Whether a whole checkpoint was saved without the state of its optimizer."""
+    return not _has(folder, NEEDED[STATES[0]])
 
 
 def _has(folder: Path, names: Iterable[str]) -> bool:
     return any(next(folder.glob(name), None) is not None for name in names)
 
 
-def newest_valid(output_dir: Path) -> tuple[Path | None, list[str]]:
+def newest_valid(output_dir: Path, *, weights_alone: bool = False) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint.
+
+    Args:
+        output_dir: holds the checkpoints.
+        weights_alone: one of ``save_only_model`` will do.
 
     Returns:
         The folder, or None if there is none; and one line for each newer checkpoint that was skipped, with the reason.
     """
     skipped: list[str] = []
     for folder in reversed(all_checkpoints(output_dir)):
-        wrong = damage(folder)
+        wrong = damage(folder, weights_alone=weights_alone)
         if not wrong:
             return folder, skipped
         skipped.append(f"{folder}: {'; '.join(wrong)}")

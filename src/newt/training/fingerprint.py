@@ -20,7 +20,7 @@ HARMLESS = frozenset(
         *("output_dir", "num_epochs", "max_steps", "resume_from_checkpoint", "auto_resume_from_checkpoints"),
         *("overwrite_output_dir", "strict", "debug", "report_samples", "lora_model_dir"),
         # Memory for time: the numbers are the same.
-        *("gradient_checkpointing", "gradient_checkpointing_kwargs"),
+        *("gradient_checkpointing", "gradient_checkpointing_kwargs", "auto_find_batch_size"),
         *("eval_batch_size", "eval_sequence_len", "eval_sample_packing"),
         *("tokenizer_config", "tokenizer_type", "tokenizer_use_fast", "special_tokens", "tokens"),
     }

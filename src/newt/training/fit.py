@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import set_seed
 
 from newt.config.core import RunControl
 from newt.config.section import Config
 from newt.support.errors import NewtError
-from newt.support.log import note
+from newt.support.log import note, warn
 from newt.training import checkpoints
+from newt.training.callbacks.advance import Advance
 from newt.training.callbacks.metrics import NAME as METRICS
 from newt.training.callbacks.progress import ShowProgress
+from newt.training.memory import DoesNotFitError, advice
 from newt.training.outputs import room_needed
 from newt.training.record import Record
 from newt.training.resume import Start, check_same_run, find_start
@@ -85,7 +90,8 @@ def _make_room(cfg: Config, start: Start) -> None:
     """Remove what the run would otherwise mix with: another run's checkpoints, and those after the point of resume."""
     output_dir = Path(cfg[RunControl].output_dir).expanduser()
     for line in start.skipped:
-        note(f"Skipped a damaged checkpoint: {line}")
+        kind = "" if checkpoints.WEIGHTS_ALONE in line else "damaged "
+        note(f"Skipped a {kind}checkpoint: {line}")
     if start.checkpoint is not None:
         note(f"Going on from {start.checkpoint} (step {start.step})")
         if start.checkpoint.resolve().parent == output_dir.resolve():
@@ -109,14 +115,27 @@ def _train(trainer: NewtTrainer, start: Start) -> Outcome:
         else:
             per_epoch = -(-len(trainer.setup.sampler) // trainer.args.gradient_accumulation_steps)
             trainer.setup.sampler.skip(start.step % per_epoch * trainer.args.gradient_accumulation_steps)
+        if start.weights_alone:
+            why = "holds weights alone (save_only_model): the optimizer and the random numbers begin anew."
+            warn(f"{start.checkpoint} {why}")
+            trainer.add_callback(Advance())
         # It was evaluated before its first step, and at the checkpoint if that was due.
         trainer.args.eval_on_start = False
     # Whatever was drawn since the trainer was made must not change the run; a resume puts its own state back.
     set_seed(trainer.args.seed)
-    with trainer.setup.signals.caught():
+    with trainer.setup.signals.caught(), _steps_fit(trainer):
         done = trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
     newest = next(reversed(checkpoints.all_checkpoints(Path(trainer.args.output_dir))), None)
     return _outcome(trainer, done.global_step, done.training_loss, trainer.state.log_history, newest)
+
+
+@contextmanager
+def _steps_fit(trainer: NewtTrainer) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        message = f"Step {trainer.state.global_step + 1} does not fit into the memory. {advice(trainer.setup.plan.cfg)}"
+        raise DoesNotFitError(message, rows_follow=trainer.setup.inputs.rows_follow_micro) from error
 
 
 def planned_steps(trainer: NewtTrainer) -> int:
@@ -127,7 +146,7 @@ def planned_steps(trainer: NewtTrainer) -> int:
 def _outcome(
     trainer: NewtTrainer, step: int, loss: float | None, history: list[dict[str, Any]], newest: Path | None
 ) -> Outcome:
-    evaluations = [entry for entry in history if "eval_loss" in entry]
+    evaluations = [entry for entry in history if "eval_runtime" in entry]
     before = next((entry for entry in evaluations if entry["step"] == 0), {})
     after = [entry for entry in evaluations if entry["step"] > 0]
     early = step < planned_steps(trainer)

@@ -46,7 +46,7 @@ def room_needed(output_dir: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         if not is_full(error):
             raise
-        newest, _ = checkpoints.newest_valid(output_dir)
+        newest, _ = checkpoints.newest_valid(output_dir, weights_alone=True)
         go_on = f"The last good checkpoint is {newest}." if newest else "There is no checkpoint yet."
         hint = (
             "Make room, lower save_total_limit, or set save_only_model: true; then go on with resume_from_checkpoint."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from newt.config.core import RunControl
+from newt.config.core import Cadence, RunControl
 from newt.config.section import Config
 from newt.support.errors import CheckpointError
 from newt.training import checkpoints
@@ -19,11 +20,13 @@ class Start:
 
     Attributes:
         checkpoint: folder to go on from, or None for step 0.
-        skipped: newer checkpoints that are damaged, one line each.
+        skipped: newer checkpoints that cannot be used, one line each.
+        split: the same steps go on in smaller micro-batches than those of the checkpoint.
     """
 
     checkpoint: Path | None = None
     skipped: tuple[str, ...] = ()
+    split: bool = False
 
     @property
     def step(self) -> int:
@@ -33,6 +36,11 @@ class Start:
             if self.checkpoint is None
             else int(checkpoints.read_json(self.checkpoint, checkpoints.STATE)["global_step"])
         )
+
+    @property
+    def weights_alone(self) -> bool:
+        """Whether the checkpoint has no state of the optimizer (``save_only_model``)."""
+        return self.checkpoint is not None and checkpoints.holds_weights_alone(self.checkpoint)
 
     @property
     def seconds(self) -> float:
@@ -50,14 +58,14 @@ def find_start(cfg: Config) -> Start:
     """
     run = cfg[RunControl]
     if isinstance(run.resume_from_checkpoint, str):
-        return _named(Path(run.resume_from_checkpoint).expanduser())
+        return _named(Path(run.resume_from_checkpoint).expanduser(), cfg[Cadence].save_only_model)
     if not (run.resume_from_checkpoint or run.auto_resume_from_checkpoints):
         return Start()
     output_dir = Path(run.output_dir).expanduser()
-    newest, skipped = checkpoints.newest_valid(output_dir)
+    newest, skipped = checkpoints.newest_valid(output_dir, weights_alone=cfg[Cadence].save_only_model)
     if newest is None and skipped:
         lines = "".join(f"\n  {line}" for line in skipped)
-        raise CheckpointError(f"No checkpoint in {output_dir} can be used:{lines}\n{_anew(run)}")
+        raise CheckpointError(f"No checkpoint in {output_dir} can be used:{lines}\n{_fresh(skipped)}{_anew(run)}")
     if newest is None and run.resume_from_checkpoint:
         raise CheckpointError(
             f"resume_from_checkpoint: there is no checkpoint in {output_dir}. Remove the key to start."
@@ -65,18 +73,21 @@ def find_start(cfg: Config) -> Start:
     return Start(newest, tuple(skipped))
 
 
-def _named(folder: Path) -> Start:
-    wrong = checkpoints.damage(folder)
-    if wrong == [f"{what} is missing" for what in checkpoints.STATES]:
-        raise CheckpointError(
-            f"resume_from_checkpoint: {folder} was saved with save_only_model: it holds weights, but nothing to go on "
-            "with. To train on from its weights, remove the key and set base_model (for an adapter lora_model_dir)."
-        )
+def _named(folder: Path, weights_alone: bool) -> Start:
+    wrong = checkpoints.damage(folder, weights_alone=weights_alone)
     if wrong:
         newest, _ = checkpoints.newest_valid(folder.parent)
-        other = f" The newest whole checkpoint there is {newest}." if newest else ""
-        raise CheckpointError(f"resume_from_checkpoint: {folder} cannot be used: {'; '.join(wrong)}.{other}")
+        other = f"The newest whole checkpoint there is {newest}." if newest else ""
+        raise CheckpointError(
+            f"resume_from_checkpoint: {folder} cannot be used: {'; '.join(wrong)}. {_fresh(wrong)}{other}".rstrip()
+        )
     return Start(folder)
+
+
+def _fresh(wrong: Iterable[str]) -> str:
+    if not any(checkpoints.WEIGHTS_ALONE in line for line in wrong):
+        return ""
+    return "To go on from the weights with a fresh optimizer, set save_only_model: true. "
 
 
 def _anew(run: RunControl) -> str:
@@ -97,6 +108,8 @@ def check_same_run(start: Start, now: dict[str, Any]) -> None:
     if start.checkpoint is None:
         return
     different = differences(checkpoints.read_json(start.checkpoint, checkpoints.FINGERPRINT), now)
+    if start.split:
+        different = [name for name in different if name not in ("micro_batch_size", "gradient_accumulation_steps")]
     if different:
         raise CheckpointError(
             f"{start.checkpoint} belongs to a run with other settings: {', '.join(different)}. "

@@ -7,6 +7,8 @@ dropout, and compares them.
 from __future__ import annotations
 
 import gc
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +53,7 @@ def try_accumulation(subject: Subject) -> Result:
     if len(subject.rows) < 2:
         return skipped(name, "there is only one row")
     found = subject.measure(subject.separate(*([[row]] for row in subject.rows)))
-    return subject.compare(name, found, f"1 and {len(subject.rows)} micro-batches")
+    return subject.compare(name, found, f"1 and {len(subject.rows)} micro-batches of {subject.tokens} tokens")
 
 
 def try_packing(subject: Subject) -> Result:
@@ -131,32 +133,70 @@ def _switches(model: Any) -> tuple[Callable[..., None], Callable[[], None]]:
     return getattr(model, f"{kind}_checkpointing_enable"), getattr(model, f"{kind}_checkpointing_disable")
 
 
-def try_compile(subject: Subject) -> Result:
-    """Compiled layers, against layers as they are written."""
+def try_compile(subject: Subject, seconds: float) -> Result:
+    """Compiled layers, against layers as they are written.
+
+    Args:
+        subject: what is tried.
+        seconds: compiling and computing may take so long.
+    """
     name = "torch.compile"
     if not subject.compiled:
         return skipped(name, "torch_compile is off")
     for part, call in subject.compiled.items():
         part._compiled_call_impl = call
     try:
-        found = subject.measure(_all_apart(subject))
+        with time_limit(seconds):
+            found = subject.measure(_all_apart(subject))
+    except OutOfTime:
+        torch._dynamo.reset()
+        return skipped(name, f"not checked: took longer than {seconds:g} s; --compile-seconds lets it take longer")
+    except RuntimeError as error:  # what torch makes of a compiler that fails or is missing
+        return Result(name, False, note=f"does not compile: {' '.join(str(error).split())[:100]}")
     finally:
         set_aside_compiled(subject.model)
     return subject.compare(name, found, f"{len(subject.compiled)} layers")
+
+
+class OutOfTime(BaseException):
+    """A time limit is over. No ``Exception``: torch falls back to other ways after some of those."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise :class:`OutOfTime` in a block that takes longer.
+
+    Only the main thread can be interrupted, and no call into a library: elsewhere the block takes what it takes.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, stop)
+    # Again after each further second: in a finalizer an exception is only printed.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _all_apart(subject: Subject) -> list[dict[str, Any]]:
     return subject.separate([[row] for row in subject.rows])
 
 
-def tries(subject: Subject, plain: LossFn | None, why: str) -> Iterator[Result]:
-    """Every try that needs one model only, in order. See :func:`try_loss` for the last two arguments."""
+def tries(subject: Subject, plain: LossFn | None, why: str, seconds: float) -> Iterator[Result]:
+    """Every try that needs one model only, in order. See :func:`try_loss` and :func:`try_compile`."""
     yield try_accumulation(subject)
     yield try_packing(subject)
     yield try_loss(subject, plain, why)
     yield try_attention(subject)
     yield try_checkpointing(subject)
-    yield try_compile(subject)
+    yield try_compile(subject, seconds)
 
 
 def try_stop(data: Any, stops: set[int], longest: int, names: Callable[[int], str], looked_at: int = 300) -> Result:

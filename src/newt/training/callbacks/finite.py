@@ -65,7 +65,7 @@ class Finite(TrainerCallback):  # type: ignore[misc]
 def not_finite(name: str, value: float, first: int, last: int, output_dir: Path, rows: Sequence[str] = ()) -> NewtError:
     """The error of a run that diverged between two steps, with the rows that were trained in them."""
     where = f"at step {last}" if first >= last else f"between steps {first} and {last}"
-    newest, _ = newest_valid(output_dir)
+    newest, _ = newest_valid(output_dir, weights_alone=True)
     go_on = f"The last good checkpoint is {newest}." if newest else "There is no checkpoint yet."
     more = ", ..." if len(rows) > NAMED else ""
     seen = f" Rows trained there, counted from 0: {', '.join(rows[:NAMED])}{more}." if rows else ""
