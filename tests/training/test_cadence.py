@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,43 @@ def test_cadence_of_a_run(
     assert (events.evaluated, events.saved) == (evaluated, saved)
     assert events.logged[-1] == outcome.global_step
     assert bool(outcome.before) == bool(evaluated)
+
+
+def test_a_run_that_goes_on_evaluates_nothing_twice(model_dir: Path, out: Path) -> None:
+    """Not at its beginning, and not at the checkpoint's step; the next evaluation comes as planned."""
+    first, second = Events(), Events()
+    options = {"packed": False, "data": Data(Rows(16), Rows(4)), "eval_steps": 2, "save_steps": 2, "num_epochs": 2}
+    run(model_dir, out, callbacks=[lambda: first], **options, max_steps=4)
+    run(model_dir, out, callbacks=[lambda: second], **options, resume_from_checkpoint=True)
+    assert (first.evaluated, second.evaluated) == ([0, 2, 4], [6, 8])
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("key", ["resume_from_checkpoint", "auto_resume_from_checkpoints"])
+def test_both_ways_to_go_on_skip_the_evaluation(model_dir: Path, out: Path, key: str) -> None:
+    events = Events()
+    options = {"packed": False, "data": Data(Rows(16), Rows(4)), "eval_steps": 2, "save_steps": 2}
+    run(model_dir, out, **options, max_steps=2)
+    run(model_dir, out, callbacks=[lambda: events], **options, max_steps=3, **{key: True})
+    assert 2 not in events.evaluated
+    assert 0 not in events.evaluated
+
+
+def test_the_first_checkpoint_is_written_once(model_dir: Path, out: Path) -> None:
+    """Also when the run goes on from it."""
+    first, second = Events(), Events()
+    options = {"packed": False, "data": Data(Rows(16)), "save_first_step": True, "save_steps": 3}
+    run(model_dir, out, callbacks=[lambda: first], **options, max_steps=1)
+    run(model_dir, out, callbacks=[lambda: second], **options, max_steps=4, resume_from_checkpoint=True)
+    assert (first.saved, second.saved) == ([1], [3, 4])
+
+
+def test_only_better_weights_are_saved(model_dir: Path, out: Path) -> None:
+    """save_strategy best: a checkpoint after each evaluation that is better than all before, and no other."""
+    events, values = Events(), iter([9.0, 5.0, 7.0, 4.0, 6.0])
+    best = {"save_strategy": "best", "metric_for_best_model": "eval_score", "greater_is_better": False, "eval_steps": 1}
+    more = {"callbacks": [lambda: events], "evaluations": [lambda trainer: {"score": next(values)}]}
+    run(model_dir, out, packed=False, data=Data(Rows(16), Rows(2)), **best, **more)
+    assert events.evaluated == [0, 1, 2, 3, 4]
+    assert [step for step in events.saved if step != 4] == [1, 3]

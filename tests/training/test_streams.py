@@ -182,10 +182,12 @@ def test_a_place_that_does_not_fit_the_steps_is_refused(rows: Path, tmp_path: Pa
 
 
 def test_processes_leave_nothing_behind(model_dir: Path, rows: Path, out: Path) -> None:
+    listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    if not listed.is_file():
+        pytest.skip("this system does not list the children of a process")
+    before = set(listed.read_text().split())  # of other tests
     run(model_dir, out, rows, max_steps=2)
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    if children.is_file():
-        assert children.read_text().split() == []
+    assert set(listed.read_text().split()) <= before
 
 
 def test_packed_batches_have_the_usual_shape(model_dir: Path, rows: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class EarlyStopping(Feature):
             yield self.problem(("save_steps", key), f"must be a multiple of eval_steps with {key}.")
 
     def plan_train(self, plan: TrainPlan) -> None:
-        """Add the callback of transformers."""
+        """Add the callback."""
         plan.callbacks.append(self._callback)
         cadence = self.cfg[Cadence]
         metric = cadence.metric_for_best_model or "eval_loss"
@@ -48,6 +48,6 @@ class EarlyStopping(Feature):
         plan.args.fill(by=self.name, metric_for_best_model=metric, greater_is_better=better)
 
     def _callback(self) -> Any:
-        from transformers import EarlyStoppingCallback
+        from newt.training.callbacks.early_stopping import EarlyStopping as Callback
 
-        return EarlyStoppingCallback(self.cfg[EarlyStoppingSettings].early_stopping_patience)
+        return Callback(self.cfg[EarlyStoppingSettings].early_stopping_patience)

@@ -18,23 +18,26 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Trainer
-from transformers.trainer_callback import ExportableState
-from transformers.utils import logging as hf_logging
 
 from newt.extend import LossFn, TrainPlan
 from newt.losses.causal import trained_tokens
+from newt.models.quiet import no_bars
 from newt.models.tokenizer import save_tokenizer
+from newt.support.errors import CheckpointError
 from newt.support.files import atomic_dir, write_manifest
 from newt.training import checkpoints
 from newt.training.averaging import averaged, restore_point, save_point, settle
 from newt.training.batches import TOKENS, BatchSampler, Place
+from newt.training.callbacks.base import states_of
 from newt.training.callbacks.finite import not_finite
 from newt.training.callbacks.signals import Signals
+from newt.training.combined import norm_in_backward
 from newt.training.evaluate import further_metrics, sum_losses
 from newt.training.inputs import Inputs
-from newt.training.memory import peak_memory
+from newt.training.memory import evaluation_fits, peak_memory
 from newt.training.speed import Stopwatch
 from newt.training.streams import StreamSampler
+from newt.training.unfinished import make_up
 from newt.training.weights import load_weights
 
 PRIVATE = {
@@ -45,6 +48,14 @@ PRIVATE = {
     "_load_from_checkpoint": ("resume_from_checkpoint", "model"),
     "_load_best_model": (),
     "_prepare_input": ("data",),
+    "_get_grad_norm": ("model", "grad_norm"),
+    "_evaluate": ("trial", "ignore_keys_for_eval", "skip_scheduler"),
+    "_determine_best_metric": ("metrics", "trial"),
+    "_run_epoch": (
+        *("model", "epoch", "train_dataloader", "steps_in_epoch", "num_update_steps_per_epoch", "trial"),
+        *("ignore_keys_for_eval", "start_time", "resume_from_checkpoint", "epochs_trained"),
+        "steps_trained_in_current_epoch",
+    ),
 }
 """Methods of the trainer that are called or replaced here, with their parameters."""
 
@@ -83,18 +94,6 @@ class Counts:
 
     total: int = 0
     trainable: int = 0
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars of the library between our own lines."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()
 
 
 class NewtTrainer(Trainer):  # type: ignore[misc]
@@ -150,6 +149,7 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
 
         Ranks also agree here whether one of them got a signal: it is the one exchange that every step has.
         """
+        self.stopwatch.start(self.counts.total, self.counts.trainable)
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         if isinstance(self.setup.sampler, StreamSampler):
             self.setup.sampler.take(batches)
@@ -196,6 +196,13 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
         self.loss_sum = loss.detach() if self.loss_sum is None else self.loss_sum + loss.detach()
         return (loss, None) if return_outputs else loss
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """An epoch; the first one after a resume begins with what its checkpoint's run had left to do."""
+        if kwargs["epoch"] == kwargs["epochs_trained"] and self.state.global_step:
+            make_up(self, kwargs["num_update_steps_per_epoch"])
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
     def create_optimizer(self, model: Any = None) -> Any:
         """The plan's optimizer, else the one that the arguments name."""
         make = self.setup.plan.optimizer.get() or self._grouped()
@@ -204,6 +211,12 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
         if self.optimizer is None:
             self.optimizer = make(self.model if model is None else model)
         return self.optimizer
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Norm of all gradients of a step; where they were used in the backward pass, the one taken there."""
+        if all(parameter.grad is None for parameter in model.parameters()):
+            return norm_in_backward(self.optimizer, model)
+        return super()._get_grad_norm(model, grad_norm=grad_norm)
 
     def _grouped(self) -> Callable[[Any], Any] | None:
         """Makes the optimizer that the arguments name, with the plan's parameter groups."""
@@ -249,22 +262,26 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Mean loss of a trained token over the evaluation rows, the same for every batch size and packing."""
         begin = time.perf_counter()
-        with self.stopwatch.pause(), averaged(self.optimizer, self.model):
-            loader = self.get_eval_dataloader(eval_dataset)
-            total, count = sum_losses(self._evaluated_model(), loader, self.setup.loss, self._prepare_inputs)
-            if self.args.world_size > 1:
-                both = torch.stack([total, count.double()]).to(self.args.device)
-                total, count = self.accelerator.reduce(both, "sum").cpu()
-            further = further_metrics(self, metric_key_prefix)
-        metrics = {
-            f"{metric_key_prefix}_loss": (total / count).item() if count else math.nan,
-            f"{metric_key_prefix}_tokens": int(count),
-            **further,
-            f"{metric_key_prefix}_runtime": round(time.perf_counter() - begin, 3),
-        }
+        with self.stopwatch.pause(), averaged(self.optimizer, self.model), evaluation_fits():
+            metrics = self._mean_loss(eval_dataset)
+            metrics.update(further_metrics(self))
+        metrics["runtime"] = round(time.perf_counter() - begin, 3)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _mean_loss(self, eval_dataset: Any) -> dict[str, float]:
+        """Loss and number of trained tokens; nothing when there are no rows, only questions of their own."""
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        if not len(rows):
+            return {}
+        loader = self.get_eval_dataloader(eval_dataset)
+        total, count = sum_losses(self._evaluated_model(), loader, self.setup.loss, self._prepare_inputs)
+        if self.args.world_size > 1:
+            both = torch.stack([total, count.double()]).to(self.args.device)
+            total, count = self.accelerator.reduce(both, "sum").cpu()
+        return {"loss": (total / count).item() if count else math.nan, "tokens": int(count)}
 
     def _evaluated_model(self) -> Any:
         """The wrapped model while training; before, one that is on its device and computes in the run's format."""
@@ -296,7 +313,7 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
             checkpoints.prune(output_dir, self.setup.save_total_limit, Path(best) if best else None)
 
     def _write_checkpoint(self, folder: Path) -> None:
-        with _quiet(), averaged(self.optimizer, self.model) as point:
+        with no_bars(), averaged(self.optimizer, self.model) as point:
             self.save_model(str(folder), _internal_call=True)
             if self.args.should_save and self.setup.plan.cfg.value("tokenizer_save_jinja_files") is False:
                 save_tokenizer(self.processing_class, folder, self.setup.plan.cfg)
@@ -312,7 +329,7 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
         if not self.args.should_save:
             return
         self._note_best()
-        self._export_callbacks()
+        self.state.stateful_callbacks = states_of([*self.callback_handler.callbacks, self.control])
         self.state.save_to_json(str(folder / checkpoints.STATE))
         (folder / checkpoints.TOKENS).write_text(json.dumps({**vars(self.counts), "seconds": self.seconds}))
         if isinstance(self.setup.sampler, StreamSampler):
@@ -346,15 +363,6 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
         if step == self.state.global_step or best.is_dir():
             self.state.best_model_checkpoint = str(best)
 
-    def _export_callbacks(self) -> None:
-        stored: dict[str, Any] = {}
-        for callback in [*self.callback_handler.callbacks, self.control]:
-            if isinstance(callback, ExportableState):
-                stored.setdefault(type(callback).__name__, []).append(callback.state())
-        self.state.stateful_callbacks = {
-            name: states[0] if len(states) == 1 else states for name, states in stored.items()
-        }
-
     def _check_finite(self) -> None:
         value = 0.0 if self.loss_sum is None else float(self.loss_sum)
         self.loss_sum = None
@@ -366,7 +374,6 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
         """Load the weights exactly, and the token counts."""
         counts = checkpoints.read_json(Path(resume_from_checkpoint), checkpoints.TOKENS)
         self.counts = Counts(counts["total"], counts["trainable"])
-        self.stopwatch.begin(self.counts.total, self.counts.trainable)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
@@ -382,6 +389,9 @@ class NewtTrainer(Trainer):  # type: ignore[misc]
             self._load_exactly(self.model, Path(self.state.best_model_checkpoint))
 
     def _load_exactly(self, model: Any, folder: Path) -> None:
-        load_weights(model, folder)
-        for part in self.setup.plan.stored:
-            part.load(model, folder)
+        try:
+            load_weights(model, folder)
+            for part in self.setup.plan.stored:
+                part.load(model, folder)
+        except OSError as error:
+            raise CheckpointError(f"{folder} cannot be used: {error}") from error
