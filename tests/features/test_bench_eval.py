@@ -8,7 +8,7 @@ from tests.helpers import complaints, make_run
     ("keys", "text"),
     [
         ({"do_bench_eval": True}, "Set eval_steps or evals_per_epoch"),
-        ({"do_bench_eval": True, "eval_steps": 5}, "there is nothing to evaluate"),
+        ({"do_bench_eval": True, "eval_steps": 5}, "the questions are all that is evaluated"),
         ({"do_bench_eval": True, "eval_steps": 5, "bench_dataset": "./none.json"}, "./none.json was not found"),
         ({"bench_dataset": "mmlu-zs"}, "has no effect: do_bench_eval is not on"),
     ],
@@ -26,6 +26,11 @@ def test_complaints(keys, text):
 )
 def test_accepted(keys):
     assert complaints(**keys) == []
+
+
+def test_without_evaluation_rows_it_is_only_a_warning():
+    (problem,) = make_run(do_bench_eval=True, eval_steps=5).problems()
+    assert (problem.kind, problem.keys) == ("warning", ("do_bench_eval",))
 
 
 def test_what_the_evaluation_gets(tmp_path, monkeypatch):

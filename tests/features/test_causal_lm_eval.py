@@ -1,7 +1,7 @@
 """Evaluation of generated answers."""
 
 import pytest
-from tests.helpers import complaints, make_run, unsupported
+from tests.helpers import complaints, make_run, messages, unsupported
 
 from newt.extend import Facts
 
@@ -33,9 +33,12 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
-def test_comet_is_no_metric_yet():
+def test_comet_is_refused_with_the_reason():
+    """The package pins transformers below 5, so no environment can have both."""
     keys = {"do_causal_lm_eval": True, "val_set_size": 0.1, "eval_causal_lm_metrics": ["comet", "chrf"]}
     assert unsupported(**keys) == {"eval_causal_lm_metrics"}
+    (text,) = messages(**keys)
+    assert "its package unbabel-comet needs transformers below 5. Use sacrebleu, chrf, ter or perplexity" in text
 
 
 def test_scores_need_a_package_and_perplexity_does_not():

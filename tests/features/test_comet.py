@@ -52,6 +52,12 @@ def test_accepted(keys):
     assert complaints(**keys) == []
 
 
+def losses_of(archive):
+    lines = [json.loads(line) for line in archive.read("messages.json").splitlines()]
+    metrics = [line["payload"].get("metric") for line in lines if line["type"] == "metric_msg"]
+    return [(m["step"], m["metricValue"]) for m in metrics if m and m["metricName"] == "train/loss"]
+
+
 def test_an_offline_experiment(tmp_path):
     pytest.importorskip("comet_ml")
     keys = {"use_comet": True, "comet_online": False, "comet_project_name": "p"}
@@ -61,13 +67,17 @@ def test_an_offline_experiment(tmp_path):
     with zipfile.ZipFile(archive) as file:
         lines = [json.loads(line) for line in file.read("messages.json").splitlines()]
         names = [info.filename for info in file.infolist()]
+        assert losses_of(file) == [(1, 1.0), (2, 0.5)]
     metrics = [line["payload"].get("metric") for line in lines if line["type"] == "metric_msg"]
-    losses = [(m["step"], m["metricValue"]) for m in metrics if m and m["metricName"] == "train/loss"]
-    assert losses == [(1, 1.0), (2, 0.5)]
     assert any(m and m["metricName"] == "eval/loss" for m in metrics)
     assert len(names) > 1, "the config is in it"
     drive(callback_of(tmp_path, **keys), tmp_path, start=2, end=3)
     assert json.loads((tmp_path / "trackers.json").read_text())["comet"] == key
+    with zipfile.ZipFile(archive) as file:
+        assert losses_of(file) == [(1, 1.0), (2, 0.5)], "the first part is still there"
+    (second,) = (tmp_path / "comet" / "from-step-2").glob(f"{key}*.zip")
+    with zipfile.ZipFile(second) as file:
+        assert [step for step, _ in losses_of(file)] == [3]
 
 
 @pytest.mark.parametrize("key", ["short", "x" * 51, "no-" * 12])

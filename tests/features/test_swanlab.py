@@ -56,5 +56,11 @@ def test_the_key_of_the_account_is_looked_for(tmp_path, monkeypatch):
     assert any("needs the package swanlab" in text for text in complaints(Facts(known=True), **KEYS))
 
 
-def test_what_is_not_built_yet():
-    assert unsupported(**KEYS, swanlab_log_completions=True) == {"swanlab_log_completions"}
+def test_a_method_that_samples_no_answers_has_none_to_log():
+    keys = {**KEYS, "swanlab_log_completions": True, "swanlab_completion_log_interval": 5}
+    found = complaints(**keys)
+    assert [text.partition(":")[0] for text in found] == ["swanlab_log_completions", "swanlab_completion_log_interval"]
+    assert all("has no effect: this method samples no answers" in text for text in found)
+    assert complaints(**KEYS, swanlab_log_completions=False) == []
+    online = {"rl": "grpo", "datasets": [{"path": "rows.jsonl", "type": "rows.prompts"}]}
+    assert "swanlab_log_completions" in unsupported(**KEYS, **online, swanlab_log_completions=True)

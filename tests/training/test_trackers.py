@@ -1,15 +1,20 @@
 """What all trackers have in common: none of them may hold up a run, or end it."""
 
+import json
 import threading
-import time
+from pathlib import Path
 
 import pytest
 import yaml
 from tests.helpers import make_config, make_run
+from tests.training import tiny
+from tests.training.tiny import Data, Rows, same, trained
 from tests.training.tracked import drive
 
 from newt.training import trackers
+from newt.training.callbacks.base import run_ended
 from newt.training.callbacks.tracking import histogram, tracking
+from newt.training.fit import fit
 from newt.training.trackers import Desk, TrackedRun, Tracker, grouped, linked_copy, numbers, without_passwords
 
 
@@ -22,11 +27,13 @@ class Recorder(Tracker):
         self.calls = []
         self.fails, self.hangs = fails, hangs
         self.release = threading.Event()
+        self.answered = False
 
     def _note(self, name, *details):
         self.calls.append((name, *details))
         if name == self.hangs:
-            self.release.wait(20)
+            self.release.wait(600)
+            self.answered = True
         if name == self.fails:
             raise SystemExit("no\nmore") if name == "start" else ConnectionError("the server is gone.")
 
@@ -123,23 +130,31 @@ def test_counts_and_edges_of_a_histogram():
 
 
 @pytest.mark.parametrize(
-    ("fails", "reason"), [("start", "no"), ("log", "the server is gone"), ("finish", "the server")]
+    ("fails", "reason"),
+    [
+        ("start", "no"),
+        ("log", "the server is gone"),
+        ("histograms", "the server is gone"),
+        ("table", "the server is gone"),
+        ("upload", "the server is gone"),
+        ("finish", "the server is gone"),
+    ],
 )
 def test_a_tracker_that_raises_is_left_out_and_told_once(tmp_path, warnings, fails, reason):
     recorder = Recorder(fails=fails)
-    drive(run_of(tmp_path, recorder), tmp_path)
+    drive(run_of(tmp_path, recorder, uploads="checkpoint", watched=("gradients",)), tmp_path)
     assert len(warnings) == 1
     assert warnings[0].startswith(f"Recorder is left out from here on, and the run goes on: {reason}")
+    assert not list(tmp_path.glob(".recorder-*"))
     assert names(recorder)[-1] == fails, "nothing is asked of it afterwards"
 
 
-@pytest.mark.parametrize("hangs", ["start", "log", "finish"])
+@pytest.mark.parametrize("hangs", ["start", "log", "histograms", "table", "finish"])
 def test_a_tracker_that_hangs_is_left_out_and_told_once(tmp_path, warnings, monkeypatch, hangs):
     monkeypatch.setattr(trackers.Desk.send, "__defaults__", (0.2,))
     recorder = Recorder(hangs=hangs)
-    begin = time.monotonic()
-    drive(run_of(tmp_path, recorder), tmp_path)
-    assert time.monotonic() - begin < 15, "nobody waits for it"
+    drive(run_of(tmp_path, recorder, watched=("gradients",)), tmp_path)
+    assert not recorder.answered, "nobody waits for it"
     assert len(warnings) == 1
     assert "it does not answer" in warnings[0]
     recorder.release.set()
@@ -155,6 +170,70 @@ def test_a_tracker_that_does_not_keep_up(warnings):
     assert "it does not keep up" in warnings[0]
     release.set()
     desk.close()
+
+
+def test_a_queue_that_is_full_at_the_end_holds_up_nobody(warnings):
+    release, begun = threading.Event(), threading.Event()
+    desk = Desk("Slow", size=1)
+    desk.send(lambda: (begun.set(), release.wait(20)))
+    assert begun.wait(20)
+    desk.send(lambda: None)
+    desk.close()
+    assert warnings == [
+        "Slow is left out from here on, and the run goes on: it does not keep up. metrics.jsonl has every number."
+    ]
+    release.set()
+
+
+def test_the_user_is_told_what_is_waited_for(monkeypatch):
+    said, release = [], threading.Event()
+    monkeypatch.setattr(trackers, "SAY_SECONDS", 0.0)
+    monkeypatch.setattr(trackers, "note", lambda text: (said.append(text), release.set()))
+    desk = Desk("Slow")
+    desk.send(lambda: release.wait(20))
+    desk.close()
+    assert said == ["Waiting for Slow"]
+
+
+@pytest.mark.parametrize("fails", ["start", "log", "finish"])
+def test_of_two_trackers_one_may_fail(model_dir, tmp_path, warnings, fails):
+    """In a whole run: the other one hears everything, and the weights are those of a run without either."""
+    plain, tracked = tmp_path / "plain", tmp_path / "tracked"
+    data = Data(Rows(16), Rows(2))
+    options = {"data": data, "packed": False, "max_steps": 3, "logging_steps": 1, "eval_steps": 3}
+    _, alone = tiny.run(model_dir, plain, **options)
+    bad, good = Recorder(fails=fails), Other()
+    makers = [lambda: run_of(tracked, bad), lambda: run_of(tracked, good)]
+    trainer, cfg = tiny.make(model_dir, tracked, callbacks=makers, **options)
+    with run_ended(trainer) as ended:
+        outcome = fit(trainer, cfg)
+        ended(tracked)
+    assert outcome.global_step == 3
+    assert len(warnings) == 1
+    assert warnings[0].startswith("Recorder is left out")
+    steps = [call[1] for call in good.calls if call[0] == "log" and "loss" in call[2]]
+    assert (steps, names(good)[0], names(good)[-1]) == ([1, 2, 3], "start", "finish")
+    assert same(trained(alone), trained(trainer))
+    metrics = [json.loads(line) for line in (tracked / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3]
+
+
+class Other(Recorder):
+    """A second tracker."""
+
+    name = "Other"
+
+
+def test_the_page_names_every_variable_that_is_set():
+    page = (Path(__file__).parents[2] / "docs/environment.md").read_text()
+    keys = {
+        **{"use_wandb": True, "use_mlflow": True, "use_comet": True, "use_trackio": True, "use_swanlab": True},
+        **{"plugins": ["SwanLabPlugin"], "swanlab_project": "p", "use_tensorboard": True, "use_otel_metrics": True},
+    }
+    parts = [part for part in make_run(**keys).parts if isinstance(part, trackers.TrackerFeature)]
+    assert len(parts) == 7
+    missing = [name for part in parts for name in part.environment() if f"`{name}`" not in page]
+    assert missing == []
 
 
 def test_names_of_charts():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, SerializeAsAny
 
@@ -175,8 +175,6 @@ class Data(Section):
 class Batch(Section):
     """How many tokens a step sees."""
 
-    coming: ClassVar[frozenset[str]] = frozenset({"auto_find_batch_size"})
-
     micro_batch_size: PositiveInt | None = None
     """Samples (or packed rows) that one device handles at once. Default 1."""
     gradient_accumulation_steps: PositiveInt | None = None
@@ -194,7 +192,8 @@ class Batch(Section):
     pad_to_multiple_of: PositiveInt | None = None
     """Pad to a multiple of this number of tokens."""
     auto_find_batch_size: bool = False
-    """Halve the micro-batch until it fits into memory."""
+    """Halve ``micro_batch_size`` and double ``gradient_accumulation_steps`` until a micro-batch fits into memory: the
+    optimizer step stays what it is."""
 
     def check(self, cfg: Config) -> Iterable[Problem]:
         """The batch must be said in exactly one way."""
@@ -224,6 +223,15 @@ class Batch(Section):
             return max(1, self.batch_size // self.micro)
         return self.gradient_accumulation_steps or 1
 
+    def split(self, micro: int) -> Batch:
+        """The same optimizer step in micro-batches of another size.
+
+        Args:
+            micro: divides the samples of a step.
+        """
+        steps = None if self.batch_size else self.micro * self.accumulation // micro
+        return self.model_copy(update={"micro_batch_size": micro, "gradient_accumulation_steps": steps})
+
     @property
     def eval_micro(self) -> int:
         """Samples of one evaluation batch."""
@@ -250,8 +258,8 @@ class RunControl(Section):
     """Passes over the training data."""
     max_steps: PositiveInt | None = None
     """Optimizer steps; wins over ``num_epochs``."""
-    max_grad_norm: float | None = Field(default=None, gt=0)
-    """Gradients are scaled down to this norm. Default 1.0."""
+    max_grad_norm: float | None = Field(default=None, ge=0)
+    """Gradients are scaled down to this norm. Default 1.0. 0: they are not."""
     resume_from_checkpoint: str | bool | None = None
     """Checkpoint folder to go on from; ``true``: the newest valid one in ``output_dir``."""
     auto_resume_from_checkpoints: bool = False
@@ -286,7 +294,7 @@ class Cadence(Section):
     save_total_limit: PositiveInt | None = 4
     """Checkpoints to keep; older ones are deleted."""
     save_only_model: bool = False
-    """Checkpoints without optimizer state; a run cannot resume from them."""
+    """Checkpoints without optimizer state; a run goes on from them with a fresh optimizer, and says so."""
     save_safetensors: bool = True
     """Weights are always saved as safetensors."""
     save_first_step: bool = False
@@ -321,6 +329,8 @@ class Cadence(Section):
 
     def _evaluates_what_it_saves(self) -> bool:
         """Whether each checkpoint falls on an evaluation, as far as the keys alone tell."""
+        if "no" in (self.save_strategy, self.eval_strategy):
+            return False
         if not (self.save_strategy or self.save_steps or self.saves_per_epoch) or self.save_strategy == "best":
             return True
         if self.eval_steps and self.save_steps:

@@ -40,13 +40,13 @@ class BenchEval(Feature):
         return bool(cfg[BenchEvalSettings].do_bench_eval)
 
     def check(self) -> Iterable[Problem]:
-        """It says when."""
+        """It says when. Without evaluation rows only the questions are asked."""
         cadence = self.cfg[Cadence]
         if not (cadence.eval_steps or cadence.evals_per_epoch):
             yield self.problem("do_bench_eval", "needs to know when.", "Set eval_steps or evals_per_epoch.")
-        if not self.cfg[Data].has_eval:
-            message = "is asked at evaluations, and there is nothing to evaluate."
-            yield self.problem("do_bench_eval", message, "Set val_set_size or test_datasets.")
+        elif not self.cfg[Data].has_eval:
+            message = "there are no evaluation rows: the questions are all that is evaluated."
+            yield self.problem("do_bench_eval", message, "For a loss too set val_set_size.", kind="warning")
         source = self.cfg[BenchEvalSettings].bench_dataset or NAMES[0]
         local = source.startswith(("/", ".", "~")) or source.count("/") < 2
         if source not in NAMES and local and not Path(source).expanduser().is_file():

@@ -43,8 +43,9 @@ class CausalLmEval(Feature):
         if not self.cfg[Data].has_eval:
             yield self.problem("do_causal_lm_eval", "there is nothing to evaluate.", "Set val_set_size.")
         if "comet" in self.metrics:
-            hint = "Use sacrebleu, ter, chrf or perplexity."
-            yield self.not_yet("eval_causal_lm_metrics", "comet", hint)
+            message = "comet cannot be installed beside Newt: its package unbabel-comet needs transformers below 5."
+            hint = "Use sacrebleu, chrf, ter or perplexity. In a venv of its own it can score generations.jsonl."
+            yield self.problem("eval_causal_lm_metrics", message, hint, kind="unsupported")
         if self.facts.known and "sacrebleu" not in self.facts.packages and set(self.metrics) - {"perplexity"}:
             hint = "Install it: pip install 'newt-tune[eval]'; or set eval_causal_lm_metrics: [perplexity]."
             yield self.problem("do_causal_lm_eval", "needs the package sacrebleu.", hint)

@@ -79,6 +79,7 @@ class Comet(TrackerFeature):
             "COMET_START_ONLINE": settings.comet_online,
             # What is logged is what is handed over, and nothing of what torch does.
             "COMET_DISABLE_AUTO_LOGGING": 1,
+            "COMET_ERROR_TRACKING_ENABLE": False,
         }
 
 
@@ -103,8 +104,10 @@ class _Comet(Tracker):
         quiet = {"auto_output_logging": False, "auto_param_logging": False, "auto_metric_logging": False}
         options = {**quiet, "log_code": False, "display_summary_level": 0, "name": run.output_dir.name}
         if not settings.comet_online:
-            (run.output_dir / "comet").mkdir(parents=True, exist_ok=True)
-            options["offline_directory"] = str(run.output_dir / "comet")
+            # An archive is called by the experiment: what goes on would replace the one of the steps before.
+            folder = run.output_dir / "comet" / (f"from-step-{run.from_step}" if run.from_step else "")
+            folder.mkdir(parents=True, exist_ok=True)
+            options["offline_directory"] = str(folder)
         self.experiment = comet_ml.start(
             api_key=settings.comet_api_key,
             workspace=settings.comet_workspace,

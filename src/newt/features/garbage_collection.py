@@ -15,7 +15,8 @@ class GarbageSettings(Section):
     """Keys of garbage collection."""
 
     gc_steps: int | None = Field(default=None, ge=-1)
-    """Collect every so many steps; -1: at the end of each epoch and before evaluation. 0: never."""
+    """Collect every so many steps, and around evaluations, before checkpoints and at the end of each epoch; -1: only
+    there. 0: never."""
     gc_collect_steps: int | None = Field(default=None, ge=-1)
     """The same; newer spelling."""
     torch_empty_cache_steps: int | None = Field(default=None, ge=0)

@@ -88,7 +88,8 @@ class _Mlflow(Tracker):
                 self._experiment(run.output_dir, is_local=address == local),
                 run_name=self.settings.mlflow_run_name or run.output_dir.name,
             ).info.run_id
-            self._log_config(run)
+            self._log_parameters(run)
+        self.client.log_artifact(self.run_id, str(run.config_file))
         return self.run_id
 
     def _experiment(self, output_dir: Path, *, is_local: bool) -> str:
@@ -101,14 +102,13 @@ class _Mlflow(Tracker):
         made: str = self.client.create_experiment(name, artifact_location=artifacts)
         return made
 
-    def _log_config(self, run: TrackedRun) -> None:
+    def _log_parameters(self, run: TrackedRun) -> None:
         from mlflow.entities import Param
 
         texts = {key: str(value)[:LONGEST] for key, value in run.config.items()}
         params = [Param(key, value) for key, value in texts.items() if value]
         for begin in range(0, len(params), 100):  # more at once are refused
             self.client.log_batch(self.run_id, params=params[begin : begin + 100])
-        self.client.log_artifact(self.run_id, str(run.config_file))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         import time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
@@ -13,14 +13,14 @@ from newt.config.section import Config, Problem
 from newt.support import env
 from newt.training.trackers import TrackedRun, Tracker, TrackerFeature, Uploads, grouped
 
+COMPLETIONS = ("swanlab_log_completions", "swanlab_completion_log_interval", "swanlab_completion_max_buffer")
+"""Keys of tables of sampled answers."""
+
 
 class SwanlabSettings(PluginSection):
     """Keys of SwanLab."""
 
     plugin = "SwanLabPlugin"
-    coming: ClassVar[frozenset[str]] = frozenset(
-        {"swanlab_log_completions", "swanlab_completion_log_interval", "swanlab_completion_max_buffer"}
-    )
 
     use_swanlab: bool | None = None
     """Log there."""
@@ -80,6 +80,16 @@ class Swanlab(TrackerFeature):
         if self.facts.known and not missing and settings.swanlab_mode in (None, "cloud") and not _has_key(settings):
             hint = "Run 'swanlab login', set SWANLAB_API_KEY, or set swanlab_mode: local."
             yield self.problem("use_swanlab", "there is no key of SwanLab.", hint)
+        yield from self._completions()
+
+    def _completions(self) -> Iterable[Problem]:
+        """Only methods that sample answers have completions to log; the answers of ``generate_samples`` always go."""
+        keys = [key for key in COMPLETIONS if getattr(self.cfg[SwanlabSettings], key)]
+        if keys and self.cfg.value("rl"):
+            yield self.not_yet(keys[0], "a table of sampled answers")
+        for key in () if self.cfg.value("rl") else keys:
+            message = "has no effect: this method samples no answers while it trains."
+            yield self.problem(key, message, "Use generate_samples: true.", kind="warning")
 
     def tracker(self) -> Tracker:
         """The tracker of these settings."""

@@ -18,6 +18,7 @@ CUDA_VISIBLE_DEVICES           The GPUs that are counted.
 WORLD_SIZE RANK LOCAL_RANK     Set by a launcher: number of processes, this one's number, its number on the machine.
 PYTORCH_ALLOC_CONF             Set to expandable_segments:True unless it, or PYTORCH_CUDA_ALLOC_CONF, is set.
 TOKENIZERS_PARALLELISM         Set to false where tokenizing runs in several processes.
+HF_HUB_DISABLE_TELEMETRY       Set to 1: the Hub's library and TRL count nobody.
 =============================  =====================================================================================
 
 A file ``.env`` in the current folder sets variables that are not set yet.
@@ -65,8 +66,14 @@ def export(values: Mapping[str, str]) -> None:
     os.environ.update(values)
 
 
+def no_telemetry() -> None:
+    """Keep the Hub's library from counting its users, which TRL does through it. Before that library is loaded."""
+    set_default("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
 def set_process_defaults() -> None:
     """What a process that computes should have, before torch is loaded. The user's own values stay."""
+    no_telemetry()
     set_default("TOKENIZERS_PARALLELISM", "false")
     set_default("XFORMERS_IGNORE_FLASH_VERSION_CHECK", "1")
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -59,20 +62,39 @@ def read_questions(source: str, split: str) -> list[dict[str, str]]:
         if not Path(source).expanduser().is_file():
             owner, name, file = source.split("/", 2)
             source = hf_hub_download(f"{owner}/{name}", file, repo_type="dataset")
-        rows = load_dataset("json", data_files={split: str(Path(source).expanduser())}, split=split)
+        with _no_bar():
+            rows = load_dataset("json", data_files={split: str(Path(source).expanduser())}, split=split)
     except (OSError, ValueError, DatasetsError) as error:
         raise NewtError(f"bench_dataset: {source} cannot be read: {str(error).splitlines()[0]}") from error
     missing = {"input", "output"} - set(rows.column_names)
     if missing:
         raise NewtError(f"bench_dataset: the rows of {source} have no column {' and no '.join(sorted(missing))}.")
     found = [
-        {"input": row["input"], "output": row["output"].strip()[:1], "subject": str(row.get("subject") or "all")}
+        {"input": row["input"], "output": row["output"].strip()[:1], "subject": _name(row.get("subject"))}
         for row in rows
     ]
     found = [row for row in found if row["output"] and row["output"] in LETTERS]
     if not found:
         raise NewtError(f"bench_dataset: no row of {source} has a letter from A to G in output.")
     return found
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not disabled:
+            enable_progress_bars()
+
+
+def _name(subject: Any) -> str:
+    """A name that every tracker takes as a part of a metric's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(subject or "all"))
 
 
 def choose(model: Any, tokenizer: Any, question: str) -> str:

@@ -48,7 +48,9 @@ def build_trainer(
     sampler = make_sampler(inputs, datasets.train, plan, Place(env.rank(), world))
     steps = count_steps(plan, sampler)
     has_eval = datasets.eval is not None and len(datasets.eval) > 0
-    arguments = training_arguments(plan, steps, has_eval)
+    # Questions of their own need no rows.
+    asked = datasets.eval is None and bool(plan.evaluations)
+    arguments = training_arguments(plan, steps, has_eval or asked)
     # Several GPUs in one process would make the trainer split batches by threads; a process has one GPU here.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     setup = Setup(
@@ -66,14 +68,13 @@ def build_trainer(
         args=arguments,
         setup=setup,
         train_dataset=datasets.train,
-        eval_dataset=datasets.eval if has_eval else None,
+        eval_dataset=datasets.eval if has_eval else () if asked else None,
         processing_class=loaded.tokenizer,
         callbacks=[*callbacks, Finite(sampler, datasets.train, plan.cfg[Batch].accumulation), ShowProgress()],
         **plan.trainer_kwargs,
     )
     trainer.remove_callback(PrinterCallback)
-    if arguments.device.type == "cuda":
-        trainer.add_callback(Probe(trainer))
+    trainer.add_callback(Probe(trainer))
     return trainer
 
 

@@ -53,15 +53,15 @@ def _evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def further_metrics(trainer: Any, prefix: str) -> dict[str, float]:
-    """What the plan's evaluations find, with a prefix; they leave mode and random numbers of the model as they were."""
+def further_metrics(trainer: Any) -> dict[str, float]:
+    """What the plan's evaluations find; they leave mode and random numbers of the model as they were."""
     found: dict[str, float] = {}
     evaluations = trainer.setup.plan.evaluations
     if not evaluations:
         return found
     with _evaluating(trainer.model), torch.no_grad(), torch.random.fork_rng():
         for evaluate in evaluations:
-            found.update({f"{prefix}_{name}": value for name, value in evaluate(trainer).items()})
+            found.update(evaluate(trainer))
     return found
 
 

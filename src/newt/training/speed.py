@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from newt.models.kbit import size_of
 
 SIDE = {"cuda": 8192, "cpu": 512}
 """Side of the square matrices whose product is timed."""
+SMALLEST = 512
+"""Smallest side that is tried when the memory is full. Then nothing was measured, and mfu is 0."""
 
 
 class Stopwatch:
@@ -21,7 +24,14 @@ class Stopwatch:
     def __init__(self) -> None:
         self.peak: float | None = None
         self.cost: float | None = None
+        self.running = False
         self.begin(0, 0)
+
+    def start(self, tokens: int, trained: int) -> None:
+        """Begin the first interval, with the first step: what was prepared before is not training. Later: nothing."""
+        if not self.running:
+            self.running = True
+            self.begin(tokens, trained)
 
     def begin(self, tokens: int, trained: int = 0) -> None:
         """Begin an interval.
@@ -74,8 +84,21 @@ def compute_format(model: Any, args: Any) -> torch.dtype:
 
 
 def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a large square matrix product, the best of a few. Draws no number."""
+    """Floating-point operations per second of a large square matrix product, the best of a few. Draws no number.
+
+    Where the memory is too full for such matrices they are smaller, and the number is lower than it could be.
+    """
     side = SIDE.get(device.type, 2048)
+    while True:
+        try:
+            return _product_speed(side, device, dtype)
+        except torch.OutOfMemoryError:
+            if side <= SMALLEST:
+                return math.inf
+            side //= 2
+
+
+def _product_speed(side: int, device: torch.device, dtype: torch.dtype) -> float:
     one = torch.full((side, side), 0.5, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(4):

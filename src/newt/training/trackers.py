@@ -23,7 +23,7 @@ from newt.config.section import Config, Problem
 from newt.extend import Feature, TrainPlan
 from newt.support import env
 from newt.support.files import write_atomically
-from newt.support.log import warn
+from newt.support.log import note, warn
 
 CONFIG = "config.yml"
 RUNS = "trackers.json"
@@ -31,6 +31,8 @@ QUEUED = 1000
 """Calls that may wait for a tracker. More means that it hangs."""
 CALL_SECONDS = 120.0
 """Longest that a call may take."""
+SAY_SECONDS = 3.0
+"""After so long the user is told what is waited for."""
 UPLOAD_SECONDS = 3600.0
 """Longest that an upload may take."""
 
@@ -118,6 +120,7 @@ class Desk:
         self.dropped = False
         self._calls: queue.Queue[tuple[Callable[[], None], float] | None] = queue.Queue(size)
         self._deadline = float("inf")
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._work, name=f"newt-{name}", daemon=True)
         self._thread.start()
 
@@ -133,12 +136,22 @@ class Desk:
         except queue.Full:
             self._drop("it does not keep up")
 
-    def close(self) -> None:
-        """Wait until all calls are made; not longer than the one that is being made may take."""
-        with _Caught():  # a full queue belongs to a tracker that was dropped
+    def close(self, *, say: bool = True) -> None:
+        """Wait until all calls are made; not longer than the one that is being made may take.
+
+        Args:
+            say: tell the user when it takes some seconds.
+        """
+        try:
             self._calls.put_nowait(None)
+        except queue.Full:
+            self._drop("it does not keep up")
+        begin = time.monotonic()
         while self._thread.is_alive() and not self.dropped:
             self._thread.join(0.05)
+            if say and time.monotonic() - begin > SAY_SECONDS:
+                note(f"Waiting for {self.name}")
+                say = False
             if time.monotonic() > self._deadline:
                 self._drop("it does not answer")
 
@@ -149,11 +162,14 @@ class Desk:
             with _Caught() as caught:
                 call()
             self._deadline = float("inf")
-            if caught.error is not None and not self.dropped:
+            if caught.error is not None:
                 self._drop(_first_line(caught.error))
 
     def _drop(self, reason: str) -> None:
-        self.dropped = True
+        with self._lock:
+            if self.dropped:
+                return
+            self.dropped = True
         warn(f"{self.name} is left out from here on, and the run goes on: {reason}. metrics.jsonl has every number.")
 
 

@@ -114,7 +114,7 @@ class HubUploads(RunCallback):
             self._upload(folder, "", "the trained model", "The trained model")
         if self.waiting:
             note(f"Waiting for the upload of {', '.join(dict.fromkeys(self.waiting))} to {self.repository.name}")
-        self.desk.close()
+        self.desk.close(say=False)
         self.desk = None
         for copy in self.output_dir.glob(".hub-*"):
             shutil.rmtree(copy, ignore_errors=True)

@@ -28,16 +28,21 @@ class Profiling(RunCallback):
         """
         self.output_dir, self.start, self.end = output_dir, start, start + steps
         self.running: Any = None
+        self.failed = False
+        if start == 0:  # what is allocated before the first step, such as the weights, has its place in the snapshot
+            record_memory(True)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin before anything is allocated, if the first step is recorded."""
+        """Begin with the first step's preparations, if it is recorded."""
         if self.start == 0 and state.global_step == 0 and state.is_world_process_zero:
             self._begin()
+        else:
+            record_memory(False)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin at the first step, or in the middle if a run goes on there."""
         inside = self.start <= state.global_step < self.end
-        if inside and self.running is None and state.is_world_process_zero:
+        if inside and self.running is None and not self.failed and state.is_world_process_zero:
             self._begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -57,22 +62,38 @@ class Profiling(RunCallback):
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
-            MEMORY._record_memory_history(enabled="all")
-        self.running = profile(activities=activities, record_shapes=True, profile_memory=True, with_stack=True)
-        self.running.__enter__()
+            record_memory(True)
+        running: Any = profile(activities=activities, record_shapes=True, profile_memory=True, with_stack=True)
+        try:
+            running.__enter__()
+        except RuntimeError as error:  # such as another profiler that is at work
+            self._give_up(error)
+        else:
+            self.running = running
+
+    def _give_up(self, error: Exception) -> None:
+        self.failed = True
+        record_memory(False)
+        warn(f"The profile was not written: {error}")
 
     def _finish(self) -> None:
         if self.running is None:
             return
         recorded, self.running = self.running, None
-        recorded.__exit__(None, None, None)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         try:
+            recorded.__exit__(None, None, None)
+            self.output_dir.mkdir(parents=True, exist_ok=True)
             if torch.cuda.is_available():
                 MEMORY._dump_snapshot(str(self.output_dir / SNAPSHOT))
-                MEMORY._record_memory_history(enabled=None)
+                record_memory(False)
             recorded.export_chrome_trace(str(self.output_dir / TRACE))
         except (OSError, RuntimeError) as error:
-            warn(f"The profile was not written: {error}")
+            self._give_up(error)
         else:
             note(f"The profile is in {self.output_dir / TRACE}: open it in Perfetto")
+
+
+def record_memory(on: bool) -> None:
+    """Begin or end to keep the history of a GPU's memory; without one there is none."""
+    if torch.cuda.is_available():
+        MEMORY._record_memory_history(enabled="all" if on else None)

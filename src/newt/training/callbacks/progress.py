@@ -69,5 +69,14 @@ def describe(logs: dict[str, Any]) -> str:
             "epoch": "epoch {:.2f}",
         }
     else:
-        formats = {"eval_loss": "eval loss {:.4f}", "eval_tokens": "{:,} tokens", "eval_runtime": "{:.1f} s"}
+        formats = {
+            "eval_loss": "eval loss {:.4f}",
+            "eval_perplexity": "perplexity {:.2f}",
+            "eval_sacrebleu": "BLEU {:.2f}",
+            "eval_chrf": "chrF {:.2f}",
+            "eval_ter": "TER {:.2f}",
+            "eval_bench_average_accuracy": "right answers {:.1%}",
+            "eval_tokens": "{:,} tokens",
+            "eval_runtime": "{:.1f} s",
+        }
     return "  ".join(text.format(logs[key]) for key, text in formats.items() if logs.get(key) is not None)

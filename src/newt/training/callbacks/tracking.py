@@ -93,6 +93,8 @@ class Tracking(RunCallback):
         self._send(lambda: self.tracker.finish(folder is not None))
         self.desk.close()
         self.desk = None
+        for copy in self.run.output_dir.glob(f".{self.tracker.key}-*"):  # of uploads that were not made any more
+            shutil.rmtree(copy, ignore_errors=True)
 
     def table(self, name: str, rows: list[dict[str, Any]], step: int) -> None:
         """Send a table: rows with the same columns."""
