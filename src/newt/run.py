@@ -151,7 +151,7 @@ class Run:
         if self.facts.model is None or not self.facts.model_type:
             return None
         model = {**self.facts.model, **(self.cfg[Model].overrides_of_model_config or {})}
-        return isolation(model, implementation(self.cfg))
+        return isolation(model, implementation(self.cfg), self.facts.packages.get("transformers"))
 
     def _format_problems(self) -> Iterator[Problem]:
         for key, fmt in self._keyed_formats():

@@ -108,13 +108,16 @@ def test_an_attention_that_computes_something_else_is_found(model_dir: Path, out
 
 def test_checkpointing_that_loses_gradients_is_found(model_dir: Path, out: Path) -> None:
     found = subject(model_dir, out, args={"gradient_checkpointing": True})
-    enable = found.trainer.model.activation_checkpointing_enable
+    model = found.trainer.model
+    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    name = f"{kind}_checkpointing_enable"
+    enable = getattr(model, name)
 
     def cut(kwargs: Any) -> None:
         enable(kwargs)
-        found.trainer.model.model.layers[1].register_forward_hook(lambda module, args, output: output.detach())
+        model.model.layers[1].register_forward_hook(lambda module, args, output: output.detach())
 
-    found.trainer.model.activation_checkpointing_enable = cut
+    setattr(model, name, cut)
     assert not try_checkpointing(found).passed
 
 

@@ -133,8 +133,10 @@ def _from_fp8(values: Tensor, scale: Tensor) -> Tensor:
     from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
     scale = (scale.float() - 127).exp2() if scale.dtype == torch.uint8 else scale.float()
-    given: Tensor = Fp8Dequantize(None).convert({"weight": values, "weight_scale_inv": scale})["weight"]
-    return given
+    # Older releases take and give lists.
+    given: Any = Fp8Dequantize(None).convert({"weight": [values], "weight_scale_inv": [scale]})["weight"]
+    weight: Tensor = given[0] if isinstance(given, list) else given
+    return weight
 
 
 def _from_mxfp4(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:

@@ -17,6 +17,9 @@ from newt.rows import Isolation
 
 TABLE = Path(__file__).with_name("proved.json")
 
+OLDER: Mapping[str, tuple[str, ...]] = {"doge": ("eager",), "llama4": (), "llama4_text": (), "moshi": ()}
+"""Attention that keeps samples apart in older releases of transformers than the table's, where it is less than there:
+measured with the oldest supported one."""
 
 STATELESS = {"attention", "full_attention"}
 """Kinds of layers that hybrids have besides those with a state."""
@@ -59,6 +62,12 @@ class Proof:
 
 
 @cache
+def proved_with() -> str:
+    """The release of transformers that the table was made with."""
+    return str(json.loads(TABLE.read_text(encoding="utf-8"))["transformers"])
+
+
+@cache
 def proofs() -> Mapping[str, Proof]:
     """Model type -> what was proved."""
     table = json.loads(TABLE.read_text(encoding="utf-8"))["architectures"]
@@ -73,15 +82,16 @@ def _proof(entry: Mapping[str, Any]) -> Proof:
     return Proof(**values)
 
 
-def isolation(model: Mapping[str, Any], attention: str | None) -> Isolation | str:
+def isolation(model: Mapping[str, Any], attention: str | None, release: str | None = None) -> Isolation | str:
     """How the samples of a packed row stay apart, or why they do not.
 
     Args:
         model: the model's config.json.
         attention: name of the attention implementation; None: the model's own choice.
+        release: the installed transformers; None: that of the table.
     """
-    kind = model.get("model_type")
-    proof = proofs().get(str(kind))
+    kind = str(model.get("model_type"))
+    proof = proofs().get(kind)
     if proof is None:
         return f"it is not proved that packed samples stay apart in {kind} models."
     own = proof.own_attention
@@ -90,6 +100,8 @@ def isolation(model: Mapping[str, Any], attention: str | None) -> Isolation | st
         proof = proof.attention_only
     if proof.packing is None:
         return f"packed samples do not stay apart in {kind} models: {proof.reason}."
+    if release and kind in OLDER and (attention or own) not in OLDER[kind] and _is_older(release):
+        return f"packed samples do not stay apart in {kind} models of transformers {release}: get {proved_with()}."
     if attention not in (None, "eager", "sdpa", "flex_attention"):
         return Isolation() if proof.varlen else f"{kind} models do not tell {attention} where a packed sample begins."
     if proof.packing == "position_ids":
@@ -100,6 +112,15 @@ def isolation(model: Mapping[str, Any], attention: str | None) -> Isolation | st
     values = {**model, **(model.get("text_config") or {})}
     windows = {layer: values.get(key) if key else None for layer, key in proof.kinds.items()}
     return Isolation("mask", windows, additive=name == "eager")
+
+
+def _is_older(release: str) -> bool:
+    """Whether a release of transformers is older than that of the table."""
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split(".")[:2]]
+
+    return numbers(release) < numbers(proved_with())
 
 
 def lacks(model_type: str | None, attention: str) -> bool:
