@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.golden.test_adapters import KEYS, LINEAR, RATE, SEED, SMALL, STEPS, check, fit_without_record
+from tests.golden.test_adapters import KEYS, LINEAR, RATE, SEED, SMALL, STEPS, check, fit_without_record, step_losses
 from tests.helpers import make_config, make_run
 from tests.models.tiny import LORA, load
 from tests.training.tiny import Data, Rows, plans
@@ -84,21 +84,6 @@ def train(base, out, part_keys, **adapter):
     trainer.compute_loss = watch
     fit_without_record(trainer, cfg)
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], batches
-
-
-def step_losses(model, batches, optimizer, before_step):
-    """A bare loop; ``before_step`` is called with the number of each step."""
-    losses = []
-    for number, batch in enumerate(batches):
-        before_step(number)
-        labels = batch.pop("labels")
-        scores = model(**batch, use_cache=False).logits[:, :-1].float()
-        loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
 
 
 def test_lora_plus(model_dir, tmp_path):

@@ -184,8 +184,14 @@ def independent(base, options, batches):
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     set_seed(SEED)
+    return step_losses(model, batches, optimizer, lambda number: None)
+
+
+def step_losses(model, batches, optimizer, before_step):
+    """A bare loop; ``before_step`` is called with the number of each step."""
     losses = []
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        before_step(number)
         labels = batch.pop("labels")
         scores = model(**batch, use_cache=False).logits[:, :-1].float()
         loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
